@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The mapping of kafka_* keys to librdkafka's properties: one table for what is copied as it is,
+ * a few lines for what needs a thought. Linger and batch size (kafka_linger_ms,
+ * kafka_max_batch_size) are the engine's: librdkafka gets a tenth of a millisecond and large
+ * limits, so that it neither waits again nor splits what the engine batched.
+ */
+#include "kafka_config.h"
+#include "config_internal.h"
+#include "config_keys.h"
+#include "error.h"
+#include <ctype.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* librdkafka's own bounds. */
+#define SOCKET_TIMEOUT_MIN_MS 10
+#define SOCKET_TIMEOUT_MAX_MS 300000
+#define MESSAGE_MAX_MIN_BYTES 1000
+#define MESSAGE_MAX_MAX_BYTES 1000000000
+#define BATCH_MESSAGES_MIN 10000
+/* What a record may need beside key and value; max_message_bytes speaks of the latter. */
+#define MESSAGE_OVERHEAD_BYTES 4096
+
+typedef struct building {
+    const salvo_config *config;
+    rd_kafka_conf_t *conf;
+    rd_kafka_type_t type;
+    salvo_kafka_log *log;
+    char *error;
+    size_t error_size;
+} building;
+
+static int refuse(const building *b, const char *name, const char *source, const char *why)
+{
+    snprintf(b->error, b->error_size, "%s%s%s%s: %s", name, source ? " (from " : "",
+             source ? source : "", source ? ")" : "", why);
+    return SALVO_ERR_CONFIG;
+}
+
+/* `name` is what the person wrote, `property` what librdkafka calls it. */
+static int set_from(building *b, const char *name, const char *source, const char *property,
+                    const char *value)
+{
+    char text[512];
+    rd_kafka_conf_res_t result = rd_kafka_conf_set(b->conf, property, value, text, sizeof text);
+    if (result == RD_KAFKA_CONF_OK)
+        return 0;
+    if (result == RD_KAFKA_CONF_UNKNOWN)
+        return refuse(b, name, source,
+                      "this librdkafka has no such property; see its CONFIGURATION.md");
+    /* librdkafka quotes the value that it refuses. */
+    return refuse(b, name, source, salvo_name_is_secret(property) ? "not a value of it" : text);
+}
+
+static int set(building *b, const char *name, const char *property, const char *value)
+{
+    return set_from(b, name, NULL, property, value);
+}
+
+static int set_number(building *b, const char *name, const char *property, int64_t value)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%lld", (long long)value);
+    return set(b, name, property, text);
+}
+
+static int64_t clamp(int64_t value, int64_t low, int64_t high)
+{
+    return value < low ? low : value > high ? high : value;
+}
+
+static const char *value_of(const building *b, const char *key)
+{
+    const char *value = salvo_config_get(b->config, key);
+    return value && *value ? value : NULL;
+}
+
+typedef struct mapping {
+    const char *key, *property;
+    bool producer_only;
+} mapping;
+
+/* Copied where set. */
+static const mapping mappings[] = {
+    {"kafka_bootstrap_servers", "bootstrap.servers", false},
+    {"kafka_client_id", "client.id", false},
+    {"kafka_sasl_username", "sasl.username", false},
+    {"kafka_sasl_password", "sasl.password", false},
+    {"kafka_ssl_cafile", "ssl.ca.location", false},
+    {"kafka_ssl_certfile", "ssl.certificate.location", false},
+    {"kafka_ssl_keyfile", "ssl.key.location", false},
+    {"kafka_retry_backoff_ms", "retry.backoff.ms", false},
+    {"kafka_compression_type", "compression.type", true},
+    {"delivery_timeout_ms", "message.timeout.ms", true},
+};
+
+static int set_mapped(building *b)
+{
+    for (size_t i = 0; i < sizeof mappings / sizeof *mappings; i++) {
+        const mapping *m = &mappings[i];
+        const char *value = value_of(b, m->key);
+        if (!value || (m->producer_only && b->type != RD_KAFKA_PRODUCER))
+            continue;
+        int err = set(b, m->key, m->property, value);
+        if (err)
+            return err;
+    }
+    return 0;
+}
+
+static int set_security(building *b)
+{
+    const char *protocol = value_of(b, "kafka_security_protocol");
+    const char *mechanism = value_of(b, "kafka_sasl_mechanism");
+    char lower[32] = "plaintext";
+    for (size_t i = 0; protocol && i < sizeof lower - 1; i++) {
+        lower[i] = (char)tolower((unsigned char)protocol[i]);
+        if (!protocol[i])
+            break;
+    }
+    int err = set(b, "kafka_security_protocol", "security.protocol", lower);
+    /* A user name without a mechanism means PLAIN, as with the clients these keys come from;
+     * librdkafka's own default would be Kerberos. */
+    if (!mechanism && value_of(b, "kafka_sasl_username"))
+        mechanism = "PLAIN";
+    if (!err && mechanism)
+        err = set(b, "kafka_sasl_mechanism", "sasl.mechanism", mechanism);
+    return err;
+}
+
+static int set_acks(building *b)
+{
+    const char *acks = value_of(b, "kafka_acks");
+    bool all = !acks || strcmp(acks, "all") == 0 || strcmp(acks, "-1") == 0;
+    bool idempotence = salvo_config_bool(b->config, "kafka_enable_idempotence");
+    if (idempotence && !all) {
+        if (!salvo_config_source_is_default(b->config, "kafka_enable_idempotence"))
+            return refuse(b, "kafka_acks", NULL,
+                          "kafka_enable_idempotence = true needs kafka_acks = all; "
+                          "set one of the two differently");
+        idempotence = false;
+        if (b->log)
+            b->log(SALVO_LOG_NOTICE,
+                   "kafka: kafka_acks = %s switches idempotence off: retries may duplicate", acks);
+    }
+    int err = set(b, "kafka_acks", "acks", all ? "all" : acks);
+    if (!err)
+        err = set(b, "kafka_enable_idempotence", "enable.idempotence",
+                  idempotence ? "true" : "false");
+    /* Order per partition survives retries only with idempotence or one request at a time. */
+    if (!err && !idempotence)
+        err = set(b, "kafka_enable_idempotence", "max.in.flight.requests.per.connection", "1");
+    return err;
+}
+
+static int set_timeouts(building *b)
+{
+    int64_t request = salvo_config_int(b->config, "kafka_request_timeout_ms");
+    int64_t delivery = salvo_config_int(b->config, "delivery_timeout_ms");
+    int err = set_number(b, "kafka_request_timeout_ms", "socket.timeout.ms",
+                         clamp(request, SOCKET_TIMEOUT_MIN_MS, SOCKET_TIMEOUT_MAX_MS));
+    if (!err && b->type == RD_KAFKA_PRODUCER)
+        err = set_number(b, "kafka_request_timeout_ms", "request.timeout.ms",
+                         request < delivery ? request : delivery);
+    return err;
+}
+
+static int set_producer(building *b)
+{
+    int64_t bytes = salvo_config_int(b->config, "max_message_bytes") + MESSAGE_OVERHEAD_BYTES;
+    int64_t messages = salvo_config_int(b->config, "batch_messages");
+    int err = set_acks(b);
+    if (!err)
+        err = set_number(b, "max_message_bytes", "message.max.bytes",
+                         clamp(bytes, MESSAGE_MAX_MIN_BYTES, MESSAGE_MAX_MAX_BYTES));
+    if (!err)
+        err = set_number(b, "batch_messages", "batch.num.messages",
+                         clamp(messages, BATCH_MESSAGES_MIN, 1000000));
+    if (!err)
+        err = set(b, "linger", "linger.ms", "0.1");
+    /* The driver's credit bounds the queue; librdkafka's own bound must never be met first,
+     * since it would split a batch. */
+    if (!err)
+        err = set(b, "queue", "queue.buffering.max.messages", "10000000");
+    if (!err)
+        err = set(b, "queue", "queue.buffering.max.kbytes", "2147483647");
+    return err;
+}
+
+static int set_consumer(building *b)
+{
+    static const char *const fixed[][2] = {
+        {"group.id", "salvo-reader"}, /* asked for by librdkafka; nothing joins or commits */
+        {"enable.auto.commit", "false"},
+        {"enable.auto.offset.store", "false"},
+        {"enable.partition.eof", "true"},
+        {"auto.offset.reset", "earliest"},
+        {"allow.auto.create.topics", "false"},
+    };
+    int err = 0;
+    for (size_t i = 0; !err && i < sizeof fixed / sizeof *fixed; i++)
+        err = set(b, "reader", fixed[i][0], fixed[i][1]);
+    return err;
+}
+
+/* With these changed, tokens would not come back or would mean something else. */
+static bool is_the_drivers(const char *property)
+{
+    static const char *const names[] = {
+        "delivery.report.only.error", "enabled_events", "log.queue", "transactional.id",
+        "enable.partition.eof",
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(property, names[i]) == 0)
+            return true;
+    return false;
+}
+
+static int pass_through(const char *property, const char *value, const char *source,
+                        void *context)
+{
+    building *b = context;
+    char name[SALVO_KEY_NAME_MAX + sizeof SALVO_RDKAFKA_PREFIX];
+    snprintf(name, sizeof name, SALVO_RDKAFKA_PREFIX "%s", property);
+    if (is_the_drivers(property))
+        return refuse(b, name, source, "the driver's own; it cannot be changed");
+    return set_from(b, name, source, property, value);
+}
+
+rd_kafka_conf_t *salvo_kafka_conf(const salvo_config *config, rd_kafka_type_t type,
+                                  salvo_kafka_log *log, int *err, char *error,
+                                  size_t error_size)
+{
+    building b = {.config = config, .conf = rd_kafka_conf_new(), .type = type, .log = log,
+                  .error = error, .error_size = error_size};
+    *err = set_mapped(&b);
+    if (!*err)
+        *err = set_security(&b);
+    if (!*err)
+        *err = set_timeouts(&b);
+    if (!*err)
+        *err = type == RD_KAFKA_PRODUCER ? set_producer(&b) : set_consumer(&b);
+    if (!*err)
+        *err = salvo_config_each_rdkafka(config, pass_through, &b);
+    if (!*err)
+        return b.conf;
+    rd_kafka_conf_destroy(b.conf);
+    return NULL;
+}
+
+int64_t salvo_kafka_conf_number(const rd_kafka_conf_t *conf, const char *property,
+                                int64_t otherwise)
+{
+    char text[64];
+    size_t size = sizeof text;
+    if (rd_kafka_conf_get(conf, property, text, &size) != RD_KAFKA_CONF_OK)
+        return otherwise;
+    char *end;
+    long long value = strtoll(text, &end, 10);
+    return end == text ? otherwise : value;
+}

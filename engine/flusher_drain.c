@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * From the rings into open batches, in time order.
+ *
+ * Guarantees: a record is advanced over only after it was appended, held or settled; when the
+ * arena has no room the pass ends, the record stays in its ring, and the senders meet their
+ * policy. Messages of a topic whose partitions are unknown are held in order and routed first.
+ */
+#include "flusher.h"
+
+#include "error.h"
+#include "partition.h"
+
+#include <stdlib.h>
+
+enum {
+    PASS_BYTES = 1 << 20,      /* a pass takes at most this, then submits and polls */
+    RELEASE_EVERY = 256,       /* records: senders get their space back early */
+    TARGET_BYTES = 128 << 10,  /* what a pass should find: fewer looks, fewer cache misses */
+    EVERY_MIN_NS = 20 * 1000,
+    EVERY_BUSY_NS = 1000 * 1000 /* between passes while anything comes */
+};
+
+/* The driver hears of a topic at its first record, and is asked for its partitions. */
+static void know_topic(salvo_flusher *f, uint32_t topic)
+{
+    const salvo_driver_ops *ops = f->producer->driver;
+    salvo_lane_topic *t = &f->topics[topic];
+    if (!t->known && !f->handle_dead) {
+        int err = ops->topic(f->handle, topic, f->producer->topics.entries[topic].name);
+        t->known = true;
+        if (err != 0)
+            t->error = err;
+    }
+    if (t->part_count == 0 && !f->handle_dead)
+        salvo_flusher_route_held(f, topic);
+}
+
+static int32_t choose_partition(salvo_flusher *f, salvo_lane_topic *t,
+                                const salvo_batch_item *item)
+{
+    if (item->head.partition >= 0)
+        return item->head.partition;
+    if (item->head.key_len != SALVO_NULL_LEN)
+        return salvo_partition_for_key((const unsigned char *)item->payload +
+                                           salvo_record_prefix(item->flags),
+                                       item->head.key_len, t->part_count);
+    if (t->sticky < 0 || t->sticky >= t->part_count)
+        t->sticky = (int32_t)(f->closed % (uint64_t)t->part_count);
+    return t->sticky;
+}
+
+static bool append(salvo_flusher *f, salvo_batch *b, uint32_t topic, const salvo_batch_item *item)
+{
+    uint64_t before = b->arena_bytes;
+    if (!salvo_batch_append(&f->pool, b, item,
+                            f->producer->topics.entries[topic].batch_bytes))
+        return false;
+    f->epoch_records[b->epoch & 1]++;
+    salvo_flusher_charge(f, topic, before, b);
+    return true;
+}
+
+static void close_if_full(salvo_flusher *f, salvo_part *part, const salvo_batch_item *item)
+{
+    const salvo_topic_entry *entry = &f->producer->topics.entries[part->topic];
+    if (part->open->driver.bytes >= entry->batch_bytes)
+        salvo_flusher_close_batch(f, part, &f->counters.closed_by_bytes);
+    else if (part->open->driver.count >= entry->batch_messages)
+        salvo_flusher_close_batch(f, part, &f->counters.closed_by_count);
+    else if ((item->flags & SALVO_RECORD_WAITER) != 0)
+        salvo_flusher_close_batch(f, part, &f->counters.closed_by_waiter);
+}
+
+static bool append_routed(salvo_flusher *f, uint32_t topic, const salvo_batch_item *item,
+                          uint32_t epoch)
+{
+    salvo_lane_topic *t = &f->topics[topic];
+    int32_t partition = choose_partition(f, t, item);
+    if (partition >= t->part_count) {
+        salvo_flusher_settle_record(f, topic, item, SALVO_ERR_PARTITION);
+        return true;
+    }
+    salvo_part *part = &t->parts[partition];
+    uint32_t batch_bytes = f->producer->topics.entries[topic].batch_bytes;
+    if (part->open != NULL && part->open->driver.bytes + item->length > batch_bytes)
+        salvo_flusher_close_batch(f, part, &f->counters.closed_by_bytes);
+    if (part->open == NULL) {
+        part->open = salvo_batch_open(&f->pool, topic, partition);
+        if (part->open == NULL)
+            return false;
+        part->open->epoch = epoch;
+        salvo_flusher_part_active(f, part);
+    }
+    if (!append(f, part->open, topic, item)) {
+        if (part->open->records == 0) {
+            salvo_batch_free(&f->pool, part->open);
+            part->open = NULL;
+            salvo_flusher_part_idle(f, part);
+        }
+        return false;
+    }
+    close_if_full(f, part, item);
+    return true;
+}
+
+static bool append_held(salvo_flusher *f, uint32_t topic, const salvo_batch_item *item)
+{
+    salvo_batch_list *held = &f->topics[topic].held;
+    const salvo_topic_entry *entry = &f->producer->topics.entries[topic];
+    salvo_batch *b = held->last;
+    if (b == NULL || b->epoch != f->epoch || b->driver.bytes + item->length > entry->batch_bytes) {
+        b = salvo_batch_open(&f->pool, topic, -1);
+        if (b == NULL)
+            return false;
+        b->epoch = f->epoch;
+        if (!append(f, b, topic, item)) {
+            salvo_batch_free(&f->pool, b);
+            return false;
+        }
+        b->previous = held->last;
+        if (held->last != NULL)
+            held->last->next = b;
+        else
+            held->first = b;
+        held->last = b;
+        return true;
+    }
+    return append(f, b, topic, item);
+}
+
+static void read_item(const salvo_flusher *f, salvo_batch_item *item)
+{
+    salvo_record_extra extra = {0};
+    const salvo *p = f->producer;
+    if ((item->flags & SALVO_RECORD_EXTRA) != 0)
+        memcpy(&extra, (const unsigned char *)item->payload + sizeof item->head, sizeof extra);
+    item->expires_ns = salvo_clock_ns(&p->clock, item->stamp) +
+                       (extra.ttl_ms != 0 ? (uint64_t)extra.ttl_ms * 1000000u
+                                          : p->settings.delivery_timeout_ns);
+}
+
+/* False: no memory now. */
+static bool take(salvo_flusher *f, const salvo_drain_record *r)
+{
+    salvo_batch_item item = {.payload = r->payload, .length = r->length, .stamp = r->stamp,
+                             .flags = r->flags & 0xffff0000u};
+    uint32_t count = atomic_load_explicit(&f->producer->topics.count, memory_order_acquire);
+    if (r->tag >= count || !salvo_record_sound(item.payload, item.length, item.flags,
+                                               &item.head)) {
+        salvo_log(SALVO_LOG_ERROR, "ring %u of flusher %u holds a record that cannot be: skipped",
+                  r->ring, f->index);
+        return true;
+    }
+    salvo_lane_topic *t = &f->topics[r->tag];
+    if (f->pool.arena.used + SALVO_ARENA_RESERVE > f->pool.arena.bytes)
+        return false;
+    if (__builtin_expect(t->part_count == 0, 0))
+        know_topic(f, r->tag);
+    read_item(f, &item);
+    bool taken = true;
+    if (__builtin_expect(t->error != 0, 0)) {
+        salvo_count(&t->in_batches, 1);
+        salvo_flusher_settle_record(f, r->tag, &item, t->error);
+        return true;
+    }
+    salvo_count(&t->in_batches, 1);
+    if (t->part_count > 0 && t->held.first == NULL)
+        taken = append_routed(f, r->tag, &item, f->epoch);
+    else
+        taken = append_held(f, r->tag, &item);
+    if (!taken)
+        salvo_count(&t->in_batches, (uint64_t)-1);
+    return taken;
+}
+
+/* Make the table of partitions as long as the driver says. Counts only grow. */
+static bool grow_parts(salvo_lane_topic *t, uint32_t topic, int32_t count)
+{
+    salvo_part *parts = calloc((size_t)count, sizeof *parts);
+    if (parts == NULL)
+        return false;
+    for (int32_t i = 0; i < count; i++)
+        parts[i].topic = topic;
+    t->parts = parts;
+    t->part_count = count;
+    t->sticky = -1;
+    return true;
+}
+
+/* Records that waited for the partitions go where they belong, in their order. */
+void salvo_flusher_route_held(salvo_flusher *f, uint32_t topic)
+{
+    salvo_lane_topic *t = &f->topics[topic];
+    if (t->part_count == 0 && t->error == 0) {
+        int n = f->producer->driver->partitions(f->handle, topic);
+        if (n < 0)
+            t->error = n;
+        else if (n == 0 || !grow_parts(t, topic, n))
+            return;
+    }
+    if (t->error != 0) {
+        salvo_flusher_fail_held(f, topic, t->error);
+        return;
+    }
+    while (t->held.first != NULL) {
+        salvo_batch *b = t->held.first;
+        salvo_batch_walk walk = salvo_batch_walk_start(b);
+        salvo_record_stored *s;
+        while ((s = salvo_batch_walk_next(&walk)) != NULL) {
+            if ((s->flags & SALVO_RECORD_SETTLED) != 0)
+                continue;
+            salvo_batch_item item = {.payload = salvo_stored_payload(s), .stamp = s->stamp,
+                                     .flags = s->flags};
+            memcpy(&item.head, item.payload, sizeof item.head);
+            item.length = (uint32_t)(salvo_record_prefix(s->flags) + item.head.headers_len) +
+                          salvo_record_span(item.head.key_len) +
+                          salvo_record_span(item.head.value_len);
+            read_item(f, &item);
+            if (!append_routed(f, topic, &item, b->epoch))
+                return; /* the rest when there is memory */
+            s->flags |= SALVO_RECORD_SETTLED; /* moved: this copy is nobody's */
+            f->epoch_records[b->epoch & 1]--;
+        }
+        t->held.first = b->next;
+        if (b->next == NULL)
+            t->held.last = NULL;
+        salvo_flusher_free_batch(f, b);
+    }
+}
+
+static void adapt(salvo_flusher *f, uint64_t records, uint64_t bytes, bool more)
+{
+    const salvo_settings *s = &f->producer->settings;
+    uint64_t longest = records == 0 ? s->park_max_ns : EVERY_BUSY_NS;
+    if (s->idle == SALVO_IDLE_BUSY)
+        f->drain_every_ns = 0;
+    else if (s->idle == SALVO_IDLE_PARK)
+        f->drain_every_ns = s->park_max_ns;
+    else if (bytes > TARGET_BYTES)
+        f->drain_every_ns /= 2;
+    else if (bytes < TARGET_BYTES / 4)
+        f->drain_every_ns *= 2;
+    if (f->drain_every_ns > longest)
+        f->drain_every_ns = longest;
+    if (f->drain_every_ns < EVERY_MIN_NS && s->idle != SALVO_IDLE_BUSY)
+        f->drain_every_ns = EVERY_MIN_NS;
+    f->next_drain_ns = f->now_ns + (more ? 0 : f->drain_every_ns);
+}
+
+void salvo_flusher_drain(salvo_flusher *f)
+{
+    salvo_drain_record r;
+    uint64_t records = 0, bytes = 0;
+    salvo_flusher_read_clock(f);
+    f->short_of_memory = false;
+    salvo_drain_begin(&f->drain, f->now_tick);
+    while (bytes < PASS_BYTES && salvo_drain_peek(&f->drain, &r)) {
+        if (!take(f, &r)) {
+            f->short_of_memory = true;
+            break;
+        }
+        salvo_flusher_measure(f, SALVO_STAGE_QUEUE, r.stamp);
+        salvo_drain_advance(&f->drain);
+        bytes += r.length;
+        if (++records % RELEASE_EVERY == 0)
+            salvo_drain_release(&f->drain);
+    }
+    salvo_flusher_measure_end(f, SALVO_STAGE_QUEUE);
+    salvo_drain_release(&f->drain);
+    salvo_count(&f->counters.drained, records);
+    adapt(f, records, bytes, bytes >= PASS_BYTES);
+}

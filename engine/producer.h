@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The producer handle: what its parts share, and who may touch what.
+ *
+ * The handle is one page of its own, wiped in a forked child (MADV_WIPEONFORK) and never
+ * unmapped: so `live` can be asked after fork and after close, and an address is never used by
+ * two producers. Everything after `live` is set at open and only read afterwards, or is atomic.
+ */
+#ifndef SALVO_PRODUCER_H
+#define SALVO_PRODUCER_H
+
+#include "clock.h"
+#include "driver.h"
+#include "ring.h"
+#include "topic.h"
+#include "wait.h"
+
+#include <pthread.h>
+
+typedef struct salvo_thread salvo_thread;
+typedef struct salvo_flusher salvo_flusher;
+typedef struct salvo_reports salvo_reports;
+
+enum { /* live; a wiped page reads 0 */
+    SALVO_LIVE_FORKED = 0,
+    SALVO_LIVE_OPEN = 1,
+    SALVO_LIVE_CLOSING = 2,
+    SALVO_LIVE_CLOSED = 3
+};
+
+typedef struct salvo_settings { /* from the configuration, checked, in the engine's units */
+    uint64_t buffer_bytes, arena_bytes, driver_bytes;
+    uint32_t ring_bytes, ring_descriptors, rings, flushers;
+    uint32_t max_message_bytes, max_topics, max_threads, max_reports, max_in_flight_batches;
+    uint32_t batch_bytes, batch_messages;
+    uint64_t linger_ns, delivery_timeout_ns, retry_backoff_ns, retry_backoff_max_ns;
+    uint64_t claim_stall_ns, park_max_ns;
+    uint32_t block_ms, enqueue_sample;
+    salvo_policy full_policy;
+    enum { SALVO_IDLE_BUSY, SALVO_IDLE_ADAPTIVE, SALVO_IDLE_PARK } idle;
+    bool wake_idle;
+    salvo_clock_kind clock;
+} salvo_settings;
+
+struct salvo {
+    _Atomic uint32_t live;
+    salvo_settings settings;
+    salvo_clock clock;
+    const salvo_driver_ops *driver;
+    salvo_config *config; /* a copy of the user's, secrets included */
+    void *driver_shared;
+    uint32_t capabilities;
+    uint64_t memory_bytes;
+    salvo_topic_table topics;
+    salvo_ring *rings;        /* [flusher * settings.rings + ring] */
+    salvo_flusher *flushers;  /* [settings.flushers] */
+    salvo_reports *reports;
+    salvo_event settled;      /* flush and close wait here */
+    salvo_event space;        /* blocked senders wait here */
+    _Atomic uint32_t space_waiters;
+
+    pthread_mutex_t lock;     /* cold: attach, detach */
+    pthread_key_t thread_key; /* gives a thread's place back when it ends */
+    salvo_thread **threads;   /* [max_threads]; a slot once set is never freed before close */
+    _Atomic uint32_t thread_count;
+    uint32_t *ring_users;     /* threads per ring, under lock */
+    bool stepped;             /* tests: no flusher threads, do_work is called by hand */
+};
+
+/* For tests: a clock of theirs, and flushers that they step by hand. */
+typedef struct salvo_producer_hooks {
+    uint64_t (*clock)(void *context);
+    void *clock_context;
+    bool stepped;
+} salvo_producer_hooks;
+
+int salvo_producer_open(const salvo_config *config, const salvo_options *options,
+                        const salvo_producer_hooks *hooks, salvo **out);
+
+/* 0, SALVO_ERR_INVALID, _FORKED or _CLOSED; a closing producer still answers. */
+int salvo_producer_check(const salvo *producer);
+
+/* Fill settings from a configuration; SALVO_ERR_CONFIG with the text set. */
+int salvo_settings_read(const salvo_config *config, const salvo_driver_ops *driver,
+                        salvo_settings *settings);
+uint64_t salvo_settings_memory(const salvo_settings *settings);
+uint32_t salvo_usable_cores(void); /* the smaller of affinity and cgroup quota */
+
+/* The ledger of a topic or of all, whatever the state of the handle. */
+int salvo_ledger_read(salvo *producer, salvo_topic topic, salvo_ledger *ledger);
+
+/* The reader's way to the memory broker. */
+void *salvo_producer_shared(salvo *producer);
+const salvo_driver_ops *salvo_producer_driver(salvo *producer);
+
+extern _Thread_local bool salvo_in_callback;
+
+#endif

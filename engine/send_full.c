@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The slow half of a send: the ring or the topic's share is full. Everything here may take locks
+ * and system calls; a send that finds room never comes here.
+ *
+ * A blocked sender kicks its flusher and sleeps on the producer's `space` event in slices of at
+ * most 1 ms: the flusher looks at `space_waiters` without a fence, so a wake-up may be missed
+ * once, and then costs a slice.
+ */
+#include "send.h"
+
+enum { SLICE_NS = 1000 * 1000 };
+
+int salvo_send_refuse(salvo_topic_entry *entry, salvo_refusal why, int err)
+{
+    salvo_topic_refuse(entry, why, 1);
+    return err;
+}
+
+static int try_claim(salvo *p, salvo_letter *letter, uint32_t n, uint32_t units)
+{
+    if (atomic_load_explicit(&letter->entry->full, memory_order_relaxed) != 0)
+        return SALVO_RING_FULL;
+    letter->stamp = salvo_clock_stamp(&p->clock); /* before the claim: the drain's proof */
+    return salvo_ring_claim_n(letter->ring, n, units, &letter->claim);
+}
+
+static int wait_for_room(salvo *p, salvo_letter *letter, uint32_t n, uint32_t units)
+{
+    uint64_t deadline_ns = salvo_clock_monotonic_ns() + (uint64_t)letter->entry->block_ms * 1000000u;
+    int got;
+    atomic_fetch_add(&p->space_waiters, 1);
+    for (;;) {
+        uint32_t seen = salvo_event_read(&p->space);
+        got = try_claim(p, letter, n, units);
+        uint64_t now_ns = salvo_clock_monotonic_ns();
+        if (got == 0 || now_ns >= deadline_ns || salvo_producer_check(p) != 0)
+            break;
+        salvo_flusher_kick(letter->flusher);
+        uint64_t slice_ns = now_ns + SLICE_NS;
+        (void)salvo_event_wait(&p->space, seen, slice_ns < deadline_ns ? slice_ns : deadline_ns);
+    }
+    atomic_fetch_sub(&p->space_waiters, 1);
+    return got;
+}
+
+int salvo_send_full(salvo *p, salvo_letter *letter, uint32_t n, uint32_t units)
+{
+    salvo_topic_entry *entry = letter->entry;
+    if (units > letter->ring->max_units)
+        return salvo_send_refuse(entry, SALVO_REFUSED_TOO_LARGE, SALVO_ERR_TOO_LARGE);
+    switch (entry->policy) {
+    case SALVO_POLICY_FAIL:
+        salvo_flusher_kick(letter->flusher);
+        return salvo_send_refuse(entry, SALVO_REFUSED_FULL, SALVO_ERR_FULL);
+    case SALVO_POLICY_DROP_NEWEST:
+        salvo_flusher_kick(letter->flusher);
+        return salvo_send_refuse(entry, SALVO_REFUSED_DROPPED, SALVO_ERR_FULL);
+    default:
+        break;
+    }
+    if (salvo_in_callback || p->stepped)
+        return salvo_send_refuse(entry, SALVO_REFUSED_FULL, SALVO_ERR_FULL);
+    if (wait_for_room(p, letter, n, units) == 0)
+        return 0;
+    int err = salvo_producer_check(p);
+    return salvo_send_refuse(entry, SALVO_REFUSED_TIMEOUT, err != 0 ? err : SALVO_ERR_TIMEOUT);
+}
