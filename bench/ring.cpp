@@ -23,6 +23,8 @@ extern "C" {
 
 namespace {
 
+uint64_t window_ns = 200000000; // of one measurement
+
 struct queue_run { // of the benchmark that runs now
     void *queue = nullptr;
     std::atomic<bool> stop{false};
@@ -49,17 +51,21 @@ void put_values(benchmark::State &state, const queue_ops *ops)
         run.consumer = std::thread(consume, ops);
     }
     unsigned char value[QUEUE_VALUE_BYTES] = {0};
-    int64_t full = 0;
-    for (auto _ : state) {
-        while (ops->put(run.queue, value) != 0) {
-            full++;
-            sched_yield();
-        }
+    int64_t full = 0, items = 0;
+    for (auto _ : state) { // once: bounded by time, a queue may all but stop with many threads
+        const uint64_t until_ns = bench_now_ns() + window_ns;
+        do {
+            for (int i = 0; i < 16; i++, items++) {
+                while (ops->put(run.queue, value) != 0) {
+                    full++;
+                    sched_yield();
+                }
+            }
+        } while (bench_now_ns() < until_ns);
     }
-    state.SetItemsProcessed(state.iterations());
-    state.counters["full"] = benchmark::Counter(static_cast<double>(full) /
-                                                    static_cast<double>(state.iterations()),
-                                                benchmark::Counter::kAvgThreads);
+    state.SetItemsProcessed(items);
+    state.counters["full"] = benchmark::Counter(
+        static_cast<double>(full) / static_cast<double>(items), benchmark::Counter::kAvgThreads);
     if (state.thread_index() == 0) { // after the loop's end, where the others have come, too
         run.stop = true;
         run.consumer.join();
@@ -124,18 +130,22 @@ int main(int argc, char **argv)
     if (quick) {
         repetitions = 2;
         calls = 100e3;
+        window_ns = 30000000;
     }
     bench_time_init();
 
     std::string many = "--benchmark_repetitions=" + std::to_string(static_cast<int>(repetitions));
-    std::string time = quick ? "--benchmark_min_time=0.05" : "--benchmark_min_time=0.2";
     char random[] = "--benchmark_enable_random_interleaving=true",
-         only[] = "--benchmark_report_aggregates_only=true";
-    char *arguments[] = {argv[0], many.data(), time.data(), random, only, nullptr};
+         only[] = "--benchmark_report_aggregates_only=true",
+         colors[] = "--benchmark_color=false";
+    char *arguments[] = {argv[0], many.data(), random, only, colors, nullptr};
     int count = 5;
     benchmark::Initialize(&count, arguments);
     for (const queue_ops *ops : {&queue_salvo_ring, &queue_ck_ring, &queue_mutex})
-        benchmark::RegisterBenchmark(ops->name, put_values, ops)->ThreadRange(1, 8)->UseRealTime();
+        benchmark::RegisterBenchmark(ops->name, put_values, ops)
+            ->ThreadRange(1, 8)
+            ->Iterations(1)
+            ->UseRealTime();
     keeper reporter;
     benchmark::RunSpecifiedBenchmarks(&reporter);
 

@@ -15,7 +15,11 @@
 #include <x86intrin.h>
 #endif
 
-typedef enum salvo_clock_kind { SALVO_CLOCK_TSC, SALVO_CLOCK_MONOTONIC, SALVO_CLOCK_FAKE } salvo_clock_kind;
+typedef enum salvo_clock_kind {
+    SALVO_CLOCK_TSC,
+    SALVO_CLOCK_MONOTONIC,
+    SALVO_CLOCK_FAKE
+} salvo_clock_kind;
 
 typedef struct salvo_clock {
     salvo_clock_kind kind;
@@ -42,7 +46,7 @@ static inline uint64_t salvo_clock_stamp(const salvo_clock *clock)
 #if defined(__x86_64__)
     if (__builtin_expect(clock->kind == SALVO_CLOCK_TSC, 1)) {
         unsigned aux;
-        return __rdtscp(&aux); /* waits for all earlier loads: 1 in 900 hand-overs lost with rdtsc */
+        return __rdtscp(&aux); /* waits for all earlier loads; rdtsc does not, and loses order */
     }
 #endif
     return clock->kind == SALVO_CLOCK_FAKE ? clock->fake(clock->context)

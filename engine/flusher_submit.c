@@ -241,6 +241,14 @@ static void expire_part(salvo_flusher *f, salvo_part *part)
     expire_list(f, &part->ready);
 }
 
+/* A topic that was unknown or forbidden may have been made or allowed since: ask again. */
+static void forget_error(salvo_flusher *f, uint32_t topic)
+{
+    int n = f->producer->driver->partitions(f->handle, topic);
+    if (n >= 0)
+        f->topics[topic].error = 0;
+}
+
 void salvo_flusher_expire(salvo_flusher *f)
 {
     bool waiting = f->active != NULL;
@@ -249,6 +257,8 @@ void salvo_flusher_expire(salvo_flusher *f)
     f->next_expiry_ns = f->now_ns + EXPIRY_EVERY_NS;
     uint32_t count = atomic_load_explicit(&f->producer->topics.count, memory_order_acquire);
     for (uint32_t i = 0; i < count; i++) {
+        if (f->topics[i].error != 0 && !f->handle_dead)
+            forget_error(f, i);
         if (f->topics[i].held.first == NULL)
             continue;
         waiting = true;

@@ -27,7 +27,8 @@ static int try_claim(salvo *p, salvo_letter *letter, uint32_t n, uint32_t units)
 
 static int wait_for_room(salvo *p, salvo_letter *letter, uint32_t n, uint32_t units)
 {
-    uint64_t deadline_ns = salvo_clock_monotonic_ns() + (uint64_t)letter->entry->block_ms * 1000000u;
+    uint64_t deadline_ns =
+        salvo_clock_monotonic_ns() + (uint64_t)letter->entry->block_ms * 1000000u;
     int got;
     atomic_fetch_add(&p->space_waiters, 1);
     for (;;) {

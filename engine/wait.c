@@ -34,7 +34,8 @@ static void wake32(const struct ck_ec_ops *ops, const uint32_t *address)
     syscall(SYS_futex, address, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, INT_MAX, NULL, NULL, 0);
 }
 
-static const struct ck_ec_ops operations = {.gettime = get_time, .wait32 = wait32, .wake32 = wake32};
+static const struct ck_ec_ops operations = {
+    .gettime = get_time, .wait32 = wait32, .wake32 = wake32};
 static const struct ck_ec_mode mode = {.ops = &operations, .single_producer = false};
 
 static struct ck_ec32 *ec_of(salvo_event *event)

@@ -44,7 +44,7 @@ static uint32_t kafka_capabilities(const salvo_config *config)
 {
     uint32_t all = SALVO_CAP_KEYS | SALVO_CAP_HEADERS | SALVO_CAP_PARTITIONS |
                    SALVO_CAP_TIMESTAMPS | SALVO_CAP_OFFSETS | SALVO_CAP_READ |
-                   SALVO_CAP_ORDERED_RETRY;
+                   SALVO_CAP_ORDERED_RETRY | SALVO_CAP_OWN_RETRIES;
     char error[256];
     int err;
     rd_kafka_conf_t *conf =

@@ -111,12 +111,20 @@ static void trouble(salvo_kafka *k, rd_kafka_event_t *event)
     }
 }
 
+/* FAIL repeats for every attempt to connect what link_down said once; GETPID is retried. */
+static int log_level(const char *facility, int level)
+{
+    if (strcmp(facility, "FAIL") == 0 || strcmp(facility, "GETPID") == 0)
+        return SALVO_LOG_INFO;
+    return level < SALVO_LOG_ERROR ? SALVO_LOG_ERROR : level;
+}
+
 static void log_line(salvo_kafka *k, rd_kafka_event_t *event)
 {
     const char *facility, *text;
     int level;
     if (rd_kafka_event_log(event, &facility, &text, &level) == 0)
-        k->env->log(level, "kafka: %s: %s", facility, text);
+        k->env->log(log_level(facility, level), "kafka: %s: %s", facility, text);
 }
 
 bool salvo_kafka_event(salvo_kafka *k, int timeout_ms)

@@ -17,7 +17,6 @@
 #define FETCH_AT_ONCE 256
 #define OPEN_TIMEOUT_MS 10000
 #define SLICE_MS 500
-#define LEVEL_DEBUG 7
 
 typedef struct kafka_reader {
     rd_kafka_t *rk;
@@ -40,9 +39,10 @@ typedef struct kafka_reader {
 static void on_log(const rd_kafka_t *rk, int level, const char *facility, const char *text)
 {
     (void)rk;
-    /* CONFWARN: a property for producers that passes through to a consumer too. */
-    salvo_log(strcmp(facility, "CONFWARN") == 0 ? LEVEL_DEBUG : level, "kafka reader: %s: %s",
-              facility, text);
+    /* CONFWARN: a property for producers that passes through to a consumer too. FAIL: repeats for
+     * every attempt what the error at the deadline tells once. */
+    bool said = strcmp(facility, "CONFWARN") == 0 || strcmp(facility, "FAIL") == 0;
+    salvo_log(said ? SALVO_LOG_DEBUG : level, "kafka reader: %s: %s", facility, text);
 }
 
 static void on_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)

@@ -84,7 +84,7 @@ driver_rule() {
     own=${file##*/}
     own=${own%.*}
     own=${own%%_*}
-    if [[ $form == '"' && ! $name =~ ^(\.\./)?(driver|clock|error|config_internal)\.h$ &&
+    if [[ $form == '"' && ! $name =~ ^(\.\./)?(driver|clock|error|config_internal|config_keys)\.h$ &&
           $name != io/* && $name != "$own"*.h ]]; then
         echo "a driver sees driver.h, clock.h, error.h, config_internal.h, io/, its own headers"
     fi

@@ -23,7 +23,7 @@ typedef enum salvo_err {
     SALVO_OK = 0,
     SALVO_ERR_INVALID = -1,       /* a null or an argument out of range */
     SALVO_ERR_NOMEM = -2,         /* an allocation or mapping failed */
-    SALVO_ERR_FULL = -3,          /* ring or topic share full: refused by policy `fail`/`drop_newest` */
+    SALVO_ERR_FULL = -3,          /* ring or topic share full; policy `fail` or `drop_newest` */
     SALVO_ERR_TOO_LARGE = -4,     /* over max_message_bytes, or over the broker's own limit */
     SALVO_ERR_TIMEOUT = -5,       /* the deadline of this call passed */
     SALVO_ERR_CLOSED = -6,        /* the producer is closed or closing */
