@@ -37,7 +37,7 @@ static const size_t value_bytes[SIZES] = {100, 1024};
 static const double shares[SIZES] = {1, 0.25}; /* of messages and rate, by size */
 
 static double rounds_wanted = 9, messages_wanted = 1.5e6, rate_wanted = 200e3, partitions = 4,
-              linger_ms = 5, queue_messages;
+              linger_ms = 5, queue_messages, only_kind = -1, only_bytes = 0;
 static bool quick, json_wanted;
 static const char *set_text, *address;
 
@@ -129,6 +129,9 @@ static void run_size(int size, int round, bool count)
     for (int turn = 0; turn < CONTESTANTS; turn++) {
         contestant_kind kind = (contestant_kind)((round + turn) % CONTESTANTS);
         figures *f = &all[size][kind];
+        if ((only_kind >= 0 && kind != (contestant_kind)only_kind) ||
+            (only_bytes > 0 && value_bytes[size] != (size_t)only_bytes))
+            continue;
         job j = {.kind = kind, .value_bytes = value_bytes[size],
                  .messages = (size_t)(messages_wanted * shares[size])};
         outcome o;
@@ -254,6 +257,9 @@ int main(int argc, char **argv)
         {"linger-ms", .number = &linger_ms, .least = 0, .most = 1000, .help = "of all"},
         {"queue", .number = &queue_messages, .least = 0, .most = 1e7,
          .help = "messages in librdkafka's queue, then a send waits; 0: no bound"},
+        {"only", .number = &only_kind, .least = 0, .most = CONTESTANTS - 1,
+         .help = "one contestant alone, for a profile: 0 salvo, 1 rd_kafka_produce, 2 by hand"},
+        {"bytes", .number = &only_bytes, .least = 100, .most = MAX_VALUE, .help = "only this size"},
         {"set", .text = &set_text, .help = "key=value,... of Salvo's configuration"},
     };
     bench_options(argc, argv, "Rate and client CPU until a real Kafka acknowledged.", options,

@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The flusher, stepped by hand: when batches leave, what retries and re-opens do to order, what
+ * expires when, what is held, and who pays for a full share.
+ */
+#include "engine_fixture.h"
+
+static uint64_t acknowledged(engine *e)
+{
+    return engine_ledger(e, SALVO_ALL_TOPICS).acknowledged;
+}
+
+static void linger_is_exact(void **state)
+{
+    (void)state;
+    engine e;
+    engine_open(&e, NULL);
+    engine_send(&e, -1, 1, 3);
+    engine_step(&e, 0);
+    engine_step(&e, 1 * MS - 1);
+    assert_int_equal(engine_stats(&e).batches, 0);
+    engine_step(&e, 1);
+    assert_int_equal(engine_stats(&e).closed_by_linger, 1);
+    assert_int_equal(acknowledged(&e), 3);
+    engine_expect(&e, 0, 1, 3);
+    engine_close(&e, 0);
+}
+
+static void linger_is_the_topics_own(void **state)
+{
+    (void)state;
+    engine e;
+    engine_open(&e, NULL);
+    const salvo_topic_options options = {.size = sizeof options, .linger_us = 50};
+    assert_int_equal(salvo_topic_open(e.p, "quick", &options, &e.topic), 0);
+    engine_send(&e, -1, 1, 1);
+    engine_step(&e, 50 * US - 1);
+    assert_int_equal(acknowledged(&e), 0);
+    engine_step(&e, 1);
+    assert_int_equal(acknowledged(&e), 1);
+    engine_close(&e, 0);
+}
+
+static void closes_by_count_and_bytes(void **state)
+{
+    (void)state;
+    engine e;
+    char value[600] = {0};
+    engine_open(&e, (const char *[]){"batch_messages", "4", "batch_bytes", "1000", NULL});
+    engine_send(&e, -1, 1, 9);
+    engine_step(&e, 0);
+    assert_int_equal(engine_stats(&e).closed_by_count, 2);
+    assert_int_equal(acknowledged(&e), 8); /* the ninth lingers */
+    engine_step(&e, 1 * MS);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(salvo_send_fire_and_forget(e.p, e.topic, NULL, 0, value, sizeof value),
+                         0);
+    engine_step(&e, 0);
+    assert_int_equal(engine_stats(&e).closed_by_bytes, 2);
+    assert_int_equal(acknowledged(&e), 11);
+    engine_step(&e, 1 * MS);
+    assert_int_equal(acknowledged(&e), 12);
+    engine_close(&e, 0);
+}
+
+static void flush_cuts_linger_short(void **state)
+{
+    (void)state;
+    engine e;
+    engine_open(&e, (const char *[]){"linger_us", "60000000", NULL});
+    engine_send(&e, -1, 1, 5);
+    engine_step(&e, 0);
+    assert_int_equal(acknowledged(&e), 0);
+    assert_int_equal(salvo_flush(e.p, 0), SALVO_ERR_TIMEOUT); /* asked for; nobody has worked */
+    engine_step(&e, 0);
+    assert_int_equal(acknowledged(&e), 5);
+    assert_int_equal(engine_stats(&e).closed_by_waiter, 1);
+    assert_int_equal(e.p->flushers[0].flush_done, e.p->flushers[0].flush_wanted);
+    engine_close(&e, 0);
+}
+
+/* A flush waits for what was accepted before it, and not for what comes later. */
+static void flush_waits_for_the_past_only(void **state)
+{
+    (void)state;
+    engine e;
+    engine_open(&e, (const char *[]){"memory_script", "delay:1s", "linger_us", "60000000", NULL});
+    salvo_flusher *f = &e.p->flushers[0];
+    engine_send(&e, -1, 1, 1);
+    assert_int_equal(salvo_flush(e.p, 0), SALVO_ERR_TIMEOUT);
+    engine_step(&e, 0);
+    engine_send(&e, -1, 2, 1);
+    engine_step(&e, 1 * SECOND - 1);
+    assert_int_not_equal(f->flush_done, f->flush_wanted);
+    engine_step(&e, 1);
+    assert_int_equal(f->flush_done, f->flush_wanted);
+    assert_int_equal(acknowledged(&e), 1);
+    assert_int_equal(engine_ledger(&e, e.topic).pending, 1);
+    engine_close(&e, SALVO_ERR_DROPPED);
+}
+
+static void a_flush_reaches_held_messages(void **state)
+{
+    (void)state;
+    engine e;
+    engine_open(&e, (const char *[]){"memory_script", "down:100ms", "linger_us", "60000000",
+                                     NULL});
+    engine_send(&e, -1, 1, 3);
+    engine_step(&e, 0);
+    assert_int_equal(salvo_flush(e.p, 0), SALVO_ERR_TIMEOUT);
+    engine_step(&e, 1 * MS);
+    for (int i = 0; i < 60; i++)
+        engine_step(&e, 10 * MS);
+    assert_int_equal(acknowledged(&e), 3);
+    engine_close(&e, 0);
+}
+
+static void retries_back_off_and_keep_order(void **state)
+{
+    (void)state;
+    engine e;
+    engine_open(&e, (const char *[]){"memory_script", "fail:transient*2", "batch_messages", "2",
+                                     "retry_backoff_ms", "100", NULL});
+    engine_send(&e, 0, 1, 6);
+    engine_step(&e, 0); /* three batches; the first comes back, the others must wait for it */
+    assert_int_equal(acknowledged(&e), 0);
+    engine_step(&e, 74 * MS); /* at most a quarter is taken off the pause */
+    assert_int_equal(engine_stats(&e).retries, 0);
+    engine_step(&e, 26 * MS);
+    assert_int_equal(engine_stats(&e).retries, 1);
+    assert_int_equal(acknowledged(&e), 0);
+    engine_step(&e, 100 * MS); /* doubled: at least 150 ms */
+    assert_int_equal(engine_stats(&e).retries, 1);
+    engine_settle(&e, 20 * MS, 20);
+    assert_int_equal(engine_stats(&e).retries, 2);
+    engine_expect(&e, 0, 1, 6);
+    engine_close(&e, 0);
+}
+
+/* A part of a batch fails for a while, and only that part comes again. */
+static void part_of_a_batch_is_retried(void **state)
+{
+    (void)state;
+    engine e;
+    engine_open(&e, (const char *[]){"memory_script", "partial:2:transient", NULL});
+    engine_send(&e, 0, 1, 5);
+    engine_step(&e, 1 * MS);
+    assert_int_equal(acknowledged(&e), 2);
+    engine_settle(&e, 50 * MS, 20);
+    engine_expect(&e, 0, 1, 5);
+    engine_close(&e, 0);
+}
+
+static void fatal_loses_nothing(void **state)
+{
+    (void)state;
+    engine e;
+    engine_open(&e, (const char *[]){"memory_script", "ok; delay:5ms; fatal; ok; fatal",
+                                     "batch_messages", "3", "memory_partitions", "2", NULL});
+    for (unsigned i = 0; i < 10; i++) {
+        engine_send(&e, 0, 1 + 3 * i, 3);
+        engine_send(&e, 1, 101 + 3 * i, 3);
+        engine_step(&e, 1 * MS);
+    }
+    engine_settle(&e, 20 * MS, 200);
+    assert_int_equal(engine_stats(&e).reopens, 2);
+    engine_expect(&e, 0, 1, 30);
+    engine_expect(&e, 1, 101, 30);
+    engine_close(&e, 0);
+}
+
+static void ttl_is_exact_before_submit(void **state)
+{
+    (void)state;
+    engine e;
+    engine_open(&e, (const char *[]){"linger_us", "20000", NULL});
+    salvo_message m = {.value = "x", .value_len = 1, .ttl_ms = 20};
+    assert_int_equal(salvo_send(e.p, e.topic, &m), 0); /* leaves and expires at the same time */
+    m.ttl_ms = 21;
+    assert_int_equal(salvo_send(e.p, e.topic, &m), 0);
+    for (int i = 0; i < 13; i++) /* the last look at what expires is 1 ms before the linger */
+        engine_step(&e, i == 0 ? 7 * MS : 1 * MS);
+    engine_step(&e, 1 * MS);
+    salvo_ledger l = engine_ledger(&e, e.topic);
+    assert_int_equal(l.expired, 1);
+    assert_int_equal(l.acknowledged, 1);
+    engine_close(&e, SALVO_ERR_DROPPED);
+}
+
+static void the_delivery_deadline_holds_while_down(void **state)
+{
+    (void)state;
+    engine e;
+    engine_open(&e, (const char *[]){"memory_script", "ok; down:10s", "delivery_timeout_ms",
+                                     "2000", "linger_us", "0", NULL});
+    engine_send(&e, 0, 1, 1);
+    engine_step(&e, 0);
+    engine_send(&e, 0, 2, 3);
+    for (int i = 0; i < 199; i++)
+        engine_step(&e, 10 * MS);
+    assert_int_equal(engine_ledger(&e, e.topic).expired, 0);
+    engine_step(&e, 10 * MS);
+    engine_step(&e, 10 * MS);
+    assert_int_equal(engine_ledger(&e, e.topic).expired, 3);
+    assert_non_null(strstr(engine_stats(&e).broker_state, "down"));
+    for (int i = 0; i < 100; i++)
+        engine_step(&e, 100 * MS);
+    engine_expect(&e, 0, 1, 1); /* what expired is not delivered later */
+    engine_close(&e, SALVO_ERR_DROPPED);
+}
+
+static void held_messages_expire_too(void **state)
+{
+    (void)state;
+    engine e;
+    engine_open(&e, (const char *[]){"memory_script", "down:10s", NULL});
+    salvo_message m = {.value = "1", .value_len = 1, .ttl_ms = 100};
+    assert_int_equal(salvo_send(e.p, e.topic, &m), 0);
+    engine_send(&e, -1, 1, 2);
+    for (int i = 0; i < 12; i++)
+        engine_step(&e, 10 * MS);
+    assert_int_equal(engine_ledger(&e, e.topic).expired, 1);
+    engine_settle(&e, 100 * MS, 120);
+    engine_expect(&e, 0, 1, 2);
+    engine_close(&e, SALVO_ERR_DROPPED);
+}
+
+static void held_messages_are_routed_in_order(void **state)
+{
+    (void)state;
+    engine e;
+    engine_open(&e, (const char *[]){"memory_script", "down:50ms", "batch_messages", "4",
+                                     "memory_partitions", "3", NULL});
+    for (unsigned i = 0; i < 8; i++) {
+        engine_send(&e, 2, 1 + 5 * i, 5);
+        engine_step(&e, 1 * MS);
+    }
+    assert_int_equal(acknowledged(&e), 0);
+    engine_step(&e, 45 * MS);
+    engine_send(&e, 2, 41, 5); /* behind those that were held */
+    engine_settle(&e, 10 * MS, 20);
+    engine_expect(&e, 2, 1, 45);
+    engine_close(&e, 0);
+}
+
+static void a_partition_that_is_not_there(void **state)
+{
+    (void)state;
+    engine e;
+    salvo_report report;
+    engine_open(&e, (const char *[]){"memory_partitions", "2", NULL});
+    salvo_message m = {.value = "x", .value_len = 1, .partition_plus1 = 3, .report = 1,
+                       .opaque = 42};
+    assert_int_equal(salvo_send(e.p, e.topic, &m), 0);
+    engine_send(&e, 1, 1, 2);
+    engine_settle(&e, 1 * MS, 5);
+    assert_int_equal(salvo_poll_reports(e.p, &report, 1), 1);
+    assert_int_equal(report.status, SALVO_ERR_PARTITION);
+    assert_int_equal(report.opaque, 42);
+    assert_int_equal(engine_ledger(&e, e.topic).failed, 1);
+    engine_expect(&e, 1, 1, 2);
+    engine_close(&e, SALVO_ERR_DROPPED);
+}
+
+/* A topic that is not delivered fills its share; its senders meet their policy, others flow. */
+static void a_full_share_is_its_topics_own(void **state)
+{
+    (void)state;
+    engine e;
+    static char value[10000];
+    salvo_topic other;
+    salvo_message m = {.value = value, .value_len = sizeof value, .partition_plus1 = 1};
+    engine_open(&e, (const char *[]){"memory_script", "delay:3s", "full_policy", "fail",
+                                     "buffer_bytes", "16777216", "memory_partitions", "2", NULL});
+    assert_int_equal(salvo_topic_open(e.p, "other", NULL, &other), 0);
+    int err = 0;
+    for (int i = 0; i < 2000 && (err = salvo_send(e.p, e.topic, &m)) == 0; i++)
+        engine_step(&e, 1 * MS);
+    assert_int_equal(err, SALVO_ERR_FULL);
+    assert_int_equal(engine_ledger(&e, e.topic).refused_full, 1);
+    assert_int_equal(engine_ledger(&e, e.topic).acknowledged, 0);
+    assert_int_equal(e.p->topics.entries[e.topic].full, 1);
+    assert_int_equal(e.p->topics.entries[other].full, 0);
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(salvo_send(e.p, other, &m), 0);
+    engine_settle(&e, 100 * MS, 100);
+    assert_int_equal(e.p->topics.entries[e.topic].full, 0);
+    assert_int_equal(salvo_send(e.p, e.topic, &m), 0);
+    assert_int_equal(engine_ledger(&e, other).acknowledged, 20);
+    engine_settle(&e, 1 * MS, 5);
+    engine_close(&e, 0);
+}
+
+static void close_drops_what_is_pending(void **state)
+{
+    (void)state;
+    engine e;
+    engine_open(&e, (const char *[]){"memory_script", "delay:60s", "batch_messages", "2", NULL});
+    engine_send(&e, 0, 1, 7); /* out, ready, open */
+    engine_step(&e, 0);
+    engine_send(&e, 0, 8, 2); /* in the ring */
+    salvo_close_report report = engine_close(&e, SALVO_ERR_DROPPED);
+    assert_int_equal(report.ledger.dropped, 9);
+    assert_int_equal(report.stuck_claims, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(linger_is_exact),
+        cmocka_unit_test(linger_is_the_topics_own),
+        cmocka_unit_test(closes_by_count_and_bytes),
+        cmocka_unit_test(flush_cuts_linger_short),
+        cmocka_unit_test(flush_waits_for_the_past_only),
+        cmocka_unit_test(a_flush_reaches_held_messages),
+        cmocka_unit_test(retries_back_off_and_keep_order),
+        cmocka_unit_test(part_of_a_batch_is_retried),
+        cmocka_unit_test(fatal_loses_nothing),
+        cmocka_unit_test(ttl_is_exact_before_submit),
+        cmocka_unit_test(the_delivery_deadline_holds_while_down),
+        cmocka_unit_test(held_messages_expire_too),
+        cmocka_unit_test(held_messages_are_routed_in_order),
+        cmocka_unit_test(a_partition_that_is_not_there),
+        cmocka_unit_test(a_full_share_is_its_topics_own),
+        cmocka_unit_test(close_drops_what_is_pending),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
