@@ -2,8 +2,8 @@
  *
  * A flusher's bounded memory for batches: a buddy allocator over one mapping.
  * Guarantees: blocks are powers of two from 4 KiB to `top` bytes, aligned to their size;
- * allocation and free are O(levels); nothing is taken from the system after open. One thread, but `used` may be read by
- * any. A failed allocation means: settle something first.
+ * allocation and free are O(levels); nothing is taken from the system after open. One thread, but
+ * `used` may be read by any. A failed allocation means: settle something first.
  */
 #ifndef SALVO_ARENA_H
 #define SALVO_ARENA_H

@@ -61,10 +61,26 @@ static void out_changed(salvo_flusher *f, salvo_part *part, int batches, int64_t
     salvo_count(&f->counters.in_flight_messages, (uint64_t)messages);
 }
 
+/* What expired since the last look at all batches is not submitted. True: nothing is left of it. */
+static bool first_is_expired(salvo_flusher *f, salvo_part *part)
+{
+    salvo_batch *b = part->ready.first;
+    if (b->expires_ns > f->now_ns)
+        return false;
+    salvo_flusher_settle_expired(f, b);
+    if (b->driver.count != 0)
+        return false;
+    pop(part);
+    salvo_flusher_free_batch(f, b);
+    return true;
+}
+
 /* The first ready batch of a partition. False: no credit, or the driver wants no more now. */
 static bool submit_first(salvo_flusher *f, salvo_part *part, salvo_driver_credit *credit)
 {
     salvo_batch *b = part->ready.first;
+    if (first_is_expired(f, part))
+        return true;
     if (credit->batches == 0 || b->driver.count > credit->messages ||
         b->driver.bytes > credit->bytes || f->out_batches >= f->env.max_batches)
         return false;

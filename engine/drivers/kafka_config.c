@@ -136,16 +136,14 @@ static int set_acks(building *b)
     const char *acks = value_of(b, "kafka_acks");
     bool all = !acks || strcmp(acks, "all") == 0 || strcmp(acks, "-1") == 0;
     bool idempotence = salvo_config_bool(b->config, "kafka_enable_idempotence");
-    if (idempotence && !all) {
-        if (!salvo_config_source_is_default(b->config, "kafka_enable_idempotence"))
-            return refuse(b, "kafka_acks", NULL,
-                          "kafka_enable_idempotence = true needs kafka_acks = all; "
-                          "set one of the two differently");
-        idempotence = false;
-        if (b->log)
-            b->log(SALVO_LOG_NOTICE,
-                   "kafka: kafka_acks = %s switches idempotence off: retries may duplicate", acks);
-    }
+    if (idempotence && !all)
+        return refuse(b, "kafka_acks", NULL,
+                      "kafka_enable_idempotence = true needs kafka_acks = all; "
+                      "set one of the two differently");
+    /* The configuration switches a default of true off by itself; said once here. */
+    if (!all && b->log && salvo_config_source_is_default(b->config, "kafka_enable_idempotence"))
+        b->log(SALVO_LOG_NOTICE,
+               "kafka: kafka_acks = %s switches idempotence off: retries may duplicate", acks);
     int err = set(b, "kafka_acks", "acks", all ? "all" : acks);
     if (!err)
         err = set(b, "kafka_enable_idempotence", "enable.idempotence",

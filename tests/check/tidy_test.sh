@@ -84,8 +84,8 @@ driver_rule() {
     own=${file##*/}
     own=${own%.*}
     own=${own%%_*}
-    if [[ $form == '"' && ! $name =~ ^(\.\./)?(driver|clock|error|config_internal|config_keys)\.h$ &&
-          $name != io/* && $name != "$own"*.h ]]; then
+    if [[ $form == '"' && $name != io/* &&
+          ! $name =~ ^(\.\./)?(driver|clock|error|config_(internal|keys))\.h$ && $name != "$own"*.h ]]; then
         echo "a driver sees driver.h, clock.h, error.h, config_internal.h, io/, its own headers"
     fi
     [ "$is_vendor" = 0 ] && return
