@@ -122,12 +122,14 @@ void salvo_flusher_end(salvo_flusher *f)
 {
     enum { TRIES = 1000 };
     for (int i = 0; i < TRIES; i++) {
+        uint64_t before = atomic_load_explicit(&f->counters.drained, memory_order_relaxed);
         salvo_flusher_read_clock(f);
         salvo_flusher_drain(f);
         salvo_flusher_give_up(f);
         salvo_reports_publish(f->producer->reports, f->index);
-        if (f->short_of_memory || f->next_drain_ns <= f->now_ns)
-            continue;
+        if (f->short_of_memory ||
+            before != atomic_load_explicit(&f->counters.drained, memory_order_relaxed))
+            continue; /* until a pass finds nothing, whatever the idle strategy */
         if (salvo_drain_backlog(&f->drain) == 0)
             break;
         f->stuck_claims += salvo_drain_skip_stuck(&f->drain);

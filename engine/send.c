@@ -212,6 +212,9 @@ int64_t salvo_send_batch_fire_and_forget(salvo *producer, salvo_topic topic,
     if (values == NULL && count != 0)
         return salvo_send_refuse(l.entry, SALVO_REFUSED_INVALID, SALVO_ERR_INVALID);
     route(producer, &l, NULL, 0, SALVO_PARTITION_ANY);
+    bool sampled; /* a call counts once, and is timed as a whole */
+    sample_begin(l.thread, &sampled);
+    uint64_t began = sampled ? salvo_clock_stamp(&producer->clock) : 0;
     while (sent < count) {
         uint32_t units;
         size_t n = chunk_of(producer, &l, values + sent, count - sent, &units);
@@ -235,6 +238,8 @@ int64_t salvo_send_batch_fire_and_forget(salvo *producer, salvo_topic topic,
         write_chunk(producer, &l, values + sent, n);
         sent += n;
     }
+    if (sampled)
+        sample_end(producer, l.thread, began);
     return (int64_t)sent;
 }
 

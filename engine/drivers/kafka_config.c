@@ -140,10 +140,9 @@ static int set_acks(building *b)
         return refuse(b, "kafka_acks", NULL,
                       "kafka_enable_idempotence = true needs kafka_acks = all; "
                       "set one of the two differently");
-    /* The configuration switches a default of true off by itself; said once here. */
-    if (!all && b->log && salvo_config_source_is_default(b->config, "kafka_enable_idempotence"))
+    if (!all && b->log) /* the configuration has switched idempotence off */
         b->log(SALVO_LOG_NOTICE,
-               "kafka: kafka_acks = %s switches idempotence off: retries may duplicate", acks);
+               "kafka: kafka_acks = %s goes without idempotence: retries may duplicate", acks);
     int err = set(b, "kafka_acks", "acks", all ? "all" : acks);
     if (!err)
         err = set(b, "kafka_enable_idempotence", "enable.idempotence",

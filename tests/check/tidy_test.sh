@@ -85,7 +85,8 @@ driver_rule() {
     own=${own%.*}
     own=${own%%_*}
     if [[ $form == '"' && $name != io/* &&
-          ! $name =~ ^(\.\./)?(driver|clock|error|config_(internal|keys))\.h$ && $name != "$own"*.h ]]; then
+          ! $name =~ ^(\.\./)?(driver|clock|error|config_(internal|keys))\.h$ &&
+          $name != "$own"*.h ]]; then
         echo "a driver sees driver.h, clock.h, error.h, config_internal.h, io/, its own headers"
     fi
     [ "$is_vendor" = 0 ] && return

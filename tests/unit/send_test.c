@@ -324,7 +324,7 @@ static void send_wait_tells_the_outcome(void **state)
 {
     (void)state;
     engine e;
-    engine_open(&e, (const char *[]){"linger_us", "900000000", "memory_script", "ok; reject",
+    engine_open(&e, (const char *[]){"linger_us", "100000000", "memory_script", "ok; reject",
                                      NULL});
     waiting w = {.e = &e, .timeout_ms = SALVO_WAIT_FOREVER};
     wait_until_done(&e, &w, 0); /* not by linger */
