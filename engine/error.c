@@ -25,7 +25,7 @@ const char *salvo_strerror(int err)
     case SALVO_ERR_INVALID: return "invalid argument";
     case SALVO_ERR_NOMEM: return "out of memory";
     case SALVO_ERR_FULL: return "buffer full";
-    case SALVO_ERR_TOO_LARGE: return "message too large";
+    case SALVO_ERR_TOO_LARGE: return "message over max_message_bytes or the broker's limit";
     case SALVO_ERR_TIMEOUT: return "timed out";
     case SALVO_ERR_CLOSED: return "producer is closed";
     case SALVO_ERR_FORKED: return "handle belongs to the parent process";

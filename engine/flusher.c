@@ -50,7 +50,9 @@ static void share_out(salvo_flusher *f)
         return;
     f->topics_seen = count;
     kept = (kept < arena / 2 ? kept : arena / 2) + SALVO_ARENA_RESERVE;
-    f->share_bytes = (arena - kept) / count;
+    f->share_bytes = (kept < arena / 4 * 3 ? arena - kept : arena / 4) / count;
+    if (f->share_bytes < SALVO_ARENA_MIN_BLOCK)
+        f->share_bytes = SALVO_ARENA_MIN_BLOCK;
 }
 
 static void tell_senders(salvo_flusher *f)
@@ -120,15 +122,17 @@ int salvo_flusher_work(salvo_flusher *f)
  * over, so that what lies behind them is counted, too; their space is never used again. */
 void salvo_flusher_end(salvo_flusher *f)
 {
-    enum { TRIES = 1000 };
-    for (int i = 0; i < TRIES; i++) {
+    enum { TRIES = 1000 }; /* without progress */
+    for (int i = 0; i < TRIES;) {
         uint64_t before = atomic_load_explicit(&f->counters.drained, memory_order_relaxed);
         salvo_flusher_read_clock(f);
         salvo_flusher_drain(f);
         salvo_flusher_give_up(f);
         salvo_reports_publish(f->producer->reports, f->index);
-        if (f->short_of_memory ||
-            before != atomic_load_explicit(&f->counters.drained, memory_order_relaxed))
+        if (before != atomic_load_explicit(&f->counters.drained, memory_order_relaxed))
+            continue;
+        i++;
+        if (f->short_of_memory)
             continue; /* until a pass finds nothing, whatever the idle strategy */
         if (salvo_drain_backlog(&f->drain) == 0)
             break;

@@ -76,6 +76,7 @@ struct salvo_flusher {
     salvo_driver_env env;
     bool handle_dead;         /* fatal: all tokens are back, to be closed and opened again */
     uint64_t reopen_at_ns;
+    uint32_t reopens_in_row;  /* without an acknowledgement between them */
     uint32_t out_batches;
 
     uint64_t now_ns, now_tick; /* of this round */
@@ -83,7 +84,7 @@ struct salvo_flusher {
     uint64_t next_expiry_ns;
     uint64_t next_drain_ns, drain_every_ns, next_topics_ns;
     uint64_t wake_at_ns;      /* when the next round is due if nothing happens */
-    bool short_of_memory, giving_up;
+    bool short_of_memory, giving_up, left_backlog;
 
     /* Flush rounds: see flusher_flush.c. */
     _Atomic uint32_t flush_wanted, flush_done;
@@ -131,6 +132,7 @@ void salvo_flusher_state(salvo_flusher *f, char *text, size_t size);
 
 /* Between the flusher's files. */
 void salvo_flusher_drain(salvo_flusher *f);            /* flusher_drain.c */
+void salvo_flusher_know_topic(salvo_flusher *f, uint32_t topic);
 void salvo_flusher_route_held(salvo_flusher *f, uint32_t topic);
 void salvo_flusher_close_batch(salvo_flusher *f, salvo_part *part, _Atomic uint64_t *why);
 void salvo_flusher_close_due(salvo_flusher *f, bool all); /* flusher_close.c */

@@ -73,9 +73,13 @@ void salvo_flusher_close_due(salvo_flusher *f, bool all)
         if (part->open != NULL) {
             uint64_t linger_ns = f->producer->topics.entries[part->topic].linger_ns;
             uint64_t due_ns = salvo_clock_ns(clock, part->open->oldest_stamp) + linger_ns;
-            /* An older epoch: it was held until now, and a flush waits for it. */
+            bool short_of_room = f->short_of_memory || f->topics[part->topic].full;
+            /* An older epoch: it was held until now, and a flush waits for it. Short of room:
+             * only submitting gives memory back, so linger must not hold it. */
             if (all || part->open->epoch != f->epoch)
                 salvo_flusher_close_batch(f, part, &f->counters.closed_by_waiter);
+            else if (short_of_room)
+                salvo_flusher_close_batch(f, part, &f->counters.closed_by_bytes);
             else if (due_ns <= f->now_ns)
                 salvo_flusher_close_batch(f, part, &f->counters.closed_by_linger);
             else

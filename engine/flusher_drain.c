@@ -22,18 +22,19 @@ enum {
 };
 
 /* The driver hears of a topic at its first record, and is asked for its partitions. */
-static void know_topic(salvo_flusher *f, uint32_t topic)
+void salvo_flusher_know_topic(salvo_flusher *f, uint32_t topic)
 {
     const salvo_driver_ops *ops = f->producer->driver;
     salvo_lane_topic *t = &f->topics[topic];
-    if (!t->known && !f->handle_dead) {
+    if (f->handle_dead)
+        return;
+    if (!t->known) {
         int err = ops->topic(f->handle, topic, f->producer->topics.entries[topic].name);
         t->known = true;
         if (err != 0)
             t->error = err;
     }
-    if (t->part_count == 0 && !f->handle_dead)
-        salvo_flusher_route_held(f, topic);
+    salvo_flusher_route_held(f, topic);
 }
 
 static int32_t choose_partition(salvo_flusher *f, salvo_lane_topic *t,
@@ -156,7 +157,7 @@ static bool take(salvo_flusher *f, const salvo_drain_record *r)
     if (f->pool.arena.used + SALVO_ARENA_RESERVE > f->pool.arena.bytes)
         return false;
     if (__builtin_expect(t->part_count == 0, 0))
-        know_topic(f, r->tag);
+        salvo_flusher_know_topic(f, r->tag);
     read_item(f, &item);
     bool taken = true;
     if (__builtin_expect(t->error != 0, 0)) {
@@ -220,11 +221,11 @@ void salvo_flusher_route_held(salvo_flusher *f, uint32_t topic)
             if (!append_routed(f, topic, &item, b->epoch))
                 return; /* the rest when there is memory */
             s->flags |= SALVO_RECORD_SETTLED; /* moved: this copy is nobody's */
+            b->driver.count--;
             f->epoch_records[b->epoch & 1]--;
         }
         t->held.first = b->next;
-        if (b->next == NULL)
-            t->held.last = NULL;
+        *(b->next != NULL ? &b->next->previous : &t->held.last) = NULL;
         salvo_flusher_free_batch(f, b);
     }
 }
@@ -269,5 +270,7 @@ void salvo_flusher_drain(salvo_flusher *f)
     salvo_flusher_measure_end(f, SALVO_STAGE_QUEUE);
     salvo_drain_release(&f->drain);
     salvo_count(&f->counters.drained, records);
+    /* wake=idle asks: what an open claim holds back is no reason to stay awake. */
+    f->left_backlog = f->producer->settings.wake_idle && salvo_drain_backlog(&f->drain) != 0;
     adapt(f, records, bytes, bytes >= PASS_BYTES);
 }

@@ -11,12 +11,17 @@
  */
 #include "flusher.h"
 
+#include "report.h"
+
+enum { AGAIN_NS = 100 * 1000, SHORT_NS = 1000 * 1000 };
+
 static void begin_round(salvo_flusher *f)
 {
     /* Acquire: pairs with the request in salvo_flush(): what was accepted before it is claimed. */
     f->flush_round = atomic_load_explicit(&f->flush_wanted, memory_order_acquire);
     salvo_drain_mark(&f->drain, f->flush_marks);
     f->flush_state = SALVO_FLUSH_MARKED;
+    f->next_drain_ns = 0;
 }
 
 void salvo_flusher_flush_step(salvo_flusher *f)
@@ -28,9 +33,12 @@ void salvo_flusher_flush_step(salvo_flusher *f)
         begin_round(f);
     }
     if (f->flush_state == SALVO_FLUSH_MARKED) {
-        f->next_drain_ns = 0;
-        if (!salvo_drain_passed(&f->drain, f->flush_marks))
+        if (!salvo_drain_passed(&f->drain, f->flush_marks)) {
+            uint64_t again_ns = f->now_ns + (f->short_of_memory ? SHORT_NS : AGAIN_NS);
+            if (f->next_drain_ns > again_ns)
+                f->next_drain_ns = again_ns; /* soon, but no spinning: a claim may be open */
             return;
+        }
         f->epoch++;
         f->flush_state = SALVO_FLUSH_WAITING;
         salvo_flusher_close_due(f, true);
@@ -40,6 +48,7 @@ void salvo_flusher_flush_step(salvo_flusher *f)
     if (f->epoch_records[(f->epoch - 1) & 1] != 0)
         return;
     f->flush_state = SALVO_FLUSH_IDLE;
+    salvo_reports_publish(f->producer->reports, f->index); /* seen by whoever polls after it */
     /* Release: the waiter sees the outcomes' counters. */
     atomic_store_explicit(&f->flush_done, f->flush_round, memory_order_release);
     salvo_event_signal(&f->producer->settled);

@@ -62,11 +62,15 @@ static void sleep_until(salvo_flusher *f, uint64_t nap_ns)
  * flag's store visible to senders before we look at the rings once more, so senders need none. */
 static bool offer_idle(salvo_flusher *f)
 {
-    if (!f->producer->settings.wake_idle || f->drain_every_ns < f->producer->settings.park_max_ns)
+    if (!f->producer->settings.wake_idle || f->short_of_memory ||
+        f->drain_every_ns < f->producer->settings.park_max_ns || f->left_backlog)
         return true;
     atomic_store(&f->idle, 1);
     syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
-    return salvo_drain_backlog(&f->drain) == 0;
+    if (salvo_drain_backlog(&f->drain) == 0)
+        return true;
+    f->next_drain_ns = 0; /* somebody sent meanwhile: look at once */
+    return false;
 }
 
 void salvo_flusher_idle(salvo_flusher *f, int work)

@@ -135,6 +135,8 @@ void salvo_flusher_settle(salvo_flusher *f, salvo_batch *b, const salvo_driver_r
     }
     salvo_flusher_measure_end(f, SALVO_STAGE_TOTAL);
     if (acknowledged != 0)
+        f->reopens_in_row = 0;
+    if (acknowledged != 0)
         salvo_histogram_record_n(f->stages[SALVO_STAGE_BROKER], f->now_ns - b->submitted_ns,
                                  acknowledged);
     shrink(f, b, settled);
@@ -192,7 +194,7 @@ static void look_at_share(salvo_flusher *f, uint32_t topic)
     if (!t->full && t->arena_used >= f->share_bytes) {
         t->full = true;
         atomic_fetch_add_explicit(&entry->full, 1, memory_order_relaxed);
-    } else if (t->full && t->arena_used < f->share_bytes / 4 * 3) {
+    } else if (t->full && (t->arena_used < f->share_bytes / 4 * 3 || t->arena_used == 0)) {
         t->full = false;
         atomic_fetch_sub_explicit(&entry->full, 1, memory_order_relaxed);
     }

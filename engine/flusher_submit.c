@@ -87,7 +87,7 @@ static bool submit_first(salvo_flusher *f, salvo_part *part, salvo_driver_credit
     b->state = SALVO_BATCH_OUT;
     b->submitted_ns = f->now_ns;
     int err = f->producer->driver->submit(f->handle, &b->driver, salvo_batch_token(b));
-    if (err == SALVO_ERR_TRANSIENT) {
+    if (err == SALVO_ERR_TRANSIENT || err == SALVO_ERR_FATAL) {
         b->state = SALVO_BATCH_READY;
         b->not_before_ns = f->now_ns + backoff_ns(f, b->attempts++);
         salvo_count(&f->counters.broker_errors, 1);
@@ -211,7 +211,10 @@ int salvo_flusher_poll(salvo_flusher *f)
         if (n == SALVO_ERR_FATAL) {
             salvo_log(SALVO_LOG_WARNING, "driver %s: fatal error, opening again",
                       f->producer->driver->name);
-            f->handle_dead = true;
+            f->handle_dead = true; /* the first time opened again at once, then with pauses */
+            f->reopen_at_ns = f->reopens_in_row == 0
+                                  ? 0 : f->now_ns + backoff_ns(f, f->reopens_in_row);
+            f->reopens_in_row++;
         }
         total += n > 0 ? n : 0;
     } while (n == POLL_MAX);
@@ -279,8 +282,7 @@ void salvo_flusher_expire(salvo_flusher *f)
             continue;
         waiting = true;
         expire_list(f, &f->topics[i].held);
-        if (!f->handle_dead)
-            salvo_flusher_route_held(f, i);
+        salvo_flusher_know_topic(f, i);
     }
     if (f->active != NULL) {
         salvo_part *part = f->active, *last = part->previous;

@@ -3,8 +3,10 @@
  * Opening and closing a producer, and flush. Cold paths only.
  *
  * Guarantees: a failed open leaves nothing behind but its error text; close gives every accepted
- * message an outcome before it frees anything; the handle's page stays mapped after close (4 KiB
- * a producer), so that a late call gets SALVO_ERR_CLOSED instead of a crash.
+ * message an outcome before it frees anything. The handle's page and the threads' places stay
+ * mapped after close (8 KiB a producer), so that a late call gets SALVO_ERR_CLOSED and a thread
+ * that ends late finds something to read; so do rings in which a claim is still open, because its
+ * thread may still write there.
  */
 #include "producer.h"
 
@@ -42,21 +44,30 @@ const salvo_driver_ops *salvo_producer_driver(salvo *producer)
     return producer->driver;
 }
 
-static size_t page_bytes(void)
+static size_t whole_pages(size_t bytes)
 {
-    return (sizeof(salvo) + 4095u) & ~(size_t)4095u;
+    return (bytes + 4095u) & ~(size_t)4095u;
 }
 
-static salvo *page_open(void)
+/* Memory that a forked child finds zeroed, and that is kept when the producer closes. */
+static void *wiped_open(size_t bytes)
 {
-    salvo *p = mmap(NULL, page_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    bytes = whole_pages(bytes);
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED)
         return NULL;
-    if (madvise(p, page_bytes(), MADV_WIPEONFORK) != 0) {
-        munmap(p, page_bytes());
+    if (madvise(p, bytes, MADV_WIPEONFORK) != 0) {
+        munmap(p, bytes);
         return NULL;
     }
     return p;
+}
+
+/* Only for an open that failed: nobody has seen the handle. */
+static void wiped_close(void *p, size_t bytes)
+{
+    if (p != NULL)
+        munmap(p, whole_pages(bytes));
 }
 
 static int open_rings(salvo *p)
@@ -86,13 +97,15 @@ static int open_tables(salvo *p, const salvo_options *o)
     if (err != 0)
         return err;
     p->threads = calloc(s->max_threads, sizeof(salvo_thread *));
+    p->places = wiped_open(s->max_threads * sizeof *p->places);
     p->ring_users = calloc(s->rings, sizeof *p->ring_users);
     p->reports = salvo_reports_new(s->max_reports, s->flushers, o->on_report, o->report_context);
     size_t bytes = s->flushers * sizeof(salvo_flusher);
     p->flushers = aligned_alloc(64, (bytes + 63u) & ~(size_t)63u);
     if (p->flushers != NULL)
         memset(p->flushers, 0, bytes);
-    if (p->threads == NULL || p->ring_users == NULL || p->reports == NULL || p->flushers == NULL)
+    if (p->threads == NULL || p->places == NULL || p->ring_users == NULL || p->reports == NULL ||
+        p->flushers == NULL)
         return SALVO_ERR_NOMEM;
     return open_rings(p);
 }
@@ -115,7 +128,7 @@ static int open_flushers(salvo *p, const salvo_options *o)
 }
 
 /* Undo whatever was done; also the end of close. Flusher threads have ended. */
-static void release(salvo *p)
+static void release(salvo *p, bool stuck)
 {
     for (uint32_t i = 0; p->flushers != NULL && i < p->settings.flushers; i++)
         salvo_flusher_close(&p->flushers[i]);
@@ -123,7 +136,7 @@ static void release(salvo *p)
         p->driver->close_shared(p->driver_shared);
     uint32_t rings = p->settings.flushers * p->settings.rings;
     for (uint32_t i = 0; p->rings != NULL && i < rings; i++)
-        if (p->rings[i].segment != NULL)
+        if (p->rings[i].segment != NULL && !stuck)
             salvo_ring_close(&p->rings[i]);
     uint32_t threads = atomic_load_explicit(&p->thread_count, memory_order_acquire);
     for (uint32_t i = 0; p->threads != NULL && i < threads; i++)
@@ -147,8 +160,10 @@ static int configure(salvo *p, const salvo_config *config)
     salvo_config *c = NULL;
     int err = config != NULL ? salvo_config_clone(config, &c) : salvo_config_new(&c);
     const char *why = NULL;
-    if (err != 0)
+    if (err != 0) {
+        salvo_error_set("no memory for a copy of the configuration");
         return err;
+    }
     p->config = c;
     if (config == NULL) {
         err = salvo_config_load_file(c, NULL);
@@ -217,15 +232,16 @@ int salvo_producer_open(const salvo_config *config, const salvo_options *options
     *out = NULL;
     if (options != NULL)
         memcpy(&o, options, options->size < sizeof o ? options->size : sizeof o);
-    salvo *p = page_open();
+    salvo *p = wiped_open(sizeof *p);
     if (p == NULL) {
         salvo_error_set("no memory for a producer (MADV_WIPEONFORK needs Linux 4.14)");
         return SALVO_ERR_NOMEM;
     }
     int err = open_all(p, config, &o, hooks);
     if (err != 0) {
-        release(p);
-        munmap(p, page_bytes()); /* nobody has seen it */
+        release(p, false);
+        wiped_close(p->places, p->settings.max_threads * sizeof *p->places);
+        wiped_close(p, sizeof *p);
         return err;
     }
     salvo_error_clear();
@@ -308,10 +324,11 @@ int salvo_close(salvo *producer, uint64_t timeout_ms, salvo_close_report *report
     fill_close_report(producer, &mine);
     if (report != NULL)
         *report = mine;
-    atomic_store(&producer->live, SALVO_LIVE_CLOSED);
     pthread_key_delete(producer->thread_key);
-    pthread_mutex_destroy(&producer->lock);
+    pthread_mutex_lock(&producer->lock); /* a thread that ends now has left, or will see CLOSED */
+    atomic_store(&producer->live, SALVO_LIVE_CLOSED);
+    pthread_mutex_unlock(&producer->lock);
     salvo_thread_forget(producer);
-    release(producer);
+    release(producer, mine.stuck_claims != 0);
     return mine.undelivered == 0 ? 0 : SALVO_ERR_DROPPED;
 }

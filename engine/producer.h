@@ -42,6 +42,11 @@ typedef struct salvo_settings { /* from the configuration, checked, in the engin
     salvo_clock_kind clock;
 } salvo_settings;
 
+typedef struct salvo_place { /* what a thread's key points to; outlives close */
+    salvo *producer;
+    uint32_t slot;
+} salvo_place;
+
 struct salvo {
     _Atomic uint32_t live;
     salvo_settings settings;
@@ -63,6 +68,7 @@ struct salvo {
     pthread_key_t thread_key; /* gives a thread's place back when it ends */
     salvo_thread **threads;   /* [max_threads]; a slot once set is never freed before close */
     _Atomic uint32_t thread_count;
+    salvo_place *places;      /* [max_threads]; wiped in a child, never unmapped */
     uint32_t *ring_users;     /* threads per ring, under lock */
     bool stepped;             /* tests: no flusher threads, do_work is called by hand */
 };

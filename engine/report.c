@@ -170,16 +170,16 @@ int salvo_reports_poll(salvo_reports *reports, salvo_report *out, size_t max)
     if (reports->callback != NULL)
         return SALVO_ERR_UNSUPPORTED;
     pthread_mutex_lock(&reports->lock);
-    if (atomic_exchange(&reports->signalled, 0) != 0) {
-        ignored = read(reports->fd, &count, sizeof count);
-        (void)ignored;
-    }
+    /* The descriptor first, then the flag: a flusher that signals in between writes again. The
+     * other way round its write would be swallowed here and the flag stay up for ever. */
+    ignored = read(reports->fd, &count, sizeof count);
+    atomic_exchange(&reports->signalled, 0);
     for (uint32_t i = 0; i < reports->flushers && n < max; i++)
         n += take_from(reports, &reports->rings[i], out + n, max - n);
     if (salvo_reports_waiting(reports) != 0 && atomic_exchange(&reports->signalled, 1) == 0) {
         ignored = write(reports->fd, &one, sizeof one);
-        (void)ignored;
     }
+    (void)ignored;
     pthread_mutex_unlock(&reports->lock);
     /* Release: the slots were read before they can be reserved and overwritten again. The chain
      * to the flusher goes through the sender's reservation and its commit. */

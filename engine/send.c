@@ -16,6 +16,8 @@
 static inline void sample_begin(salvo_thread *t, bool *sampled)
 {
     *sampled = t->until_sample != 0 && --t->until_sample == 0;
+    if (__builtin_expect(*sampled, 0))
+        t->until_sample = t->producer->settings.enqueue_sample; /* also if the send is refused */
 }
 
 /* Every enqueue_sample-th call is timed; the flusher collects. The owner's own cache line. */
@@ -23,7 +25,6 @@ static void sample_end(const salvo *p, salvo_thread *t, uint64_t began)
 {
     uint64_t ticks = salvo_clock_stamp(&p->clock) - began;
     uint32_t head = atomic_load_explicit(&t->sample_head, memory_order_relaxed);
-    t->until_sample = p->settings.enqueue_sample;
     /* Acquire: the flusher has read the slot; pairs with its release of sample_tail. */
     if (head - atomic_load_explicit(&t->sample_tail, memory_order_acquire) >= SALVO_THREAD_SAMPLES)
         return;
@@ -276,7 +277,6 @@ int salvo_claim(salvo *producer, salvo_topic topic, const void *key, size_t key_
 
 static int end_claim(salvo *p, salvo_claim_slot *slot, uint32_t flags)
 {
-    int err = 0;
     if (p == NULL || slot == NULL || slot->opaque_[5] != 1)
         return SALVO_ERR_INVALID;
     uint32_t live = atomic_load_explicit(&p->live, memory_order_relaxed);
@@ -290,9 +290,10 @@ static int end_claim(salvo *p, salvo_claim_slot *slot, uint32_t flags)
                       .flags = flags};
     l.claim.sequence = salvo_ring_sequence(slot->opaque_[1]);
     l.claim.position = salvo_ring_position(slot->opaque_[1]);
-    l.thread = salvo_thread_of(p, &err);
+    l.thread = salvo_thread_last.producer == p ? salvo_thread_last.thread
+                                               : salvo_thread_attached(p);
     if (l.thread == NULL)
-        return err;
+        return SALVO_ERR_INVALID; /* not the thread that claimed */
     slot->opaque_[5] = 0;
     if ((flags & SALVO_RING_ABORTED) == 0) {
         commit(p, &l);

@@ -58,8 +58,11 @@ static salvo_thread *attach(salvo *p, int *err)
 {
     pthread_mutex_lock(&p->lock);
     salvo_thread *t = slot_take(p);
-    if (t != NULL && pthread_setspecific(p->thread_key, t) != 0)
-        t = NULL;
+    if (t != NULL) {
+        p->places[t->slot] = (salvo_place){p, t->slot};
+        if (pthread_setspecific(p->thread_key, &p->places[t->slot]) != 0)
+            t = NULL;
+    }
     if (t != NULL) {
         t->taken = true;
         t->ring = least_used_ring(p);
@@ -78,7 +81,7 @@ salvo_thread *salvo_thread_find(salvo *producer, int *err)
     *err = salvo_producer_check(producer);
     if (*err != 0)
         return NULL;
-    salvo_thread *t = pthread_getspecific(producer->thread_key);
+    salvo_thread *t = salvo_thread_attached(producer);
     if (t == NULL)
         t = attach(producer, err);
     if (t != NULL)
@@ -86,17 +89,28 @@ salvo_thread *salvo_thread_find(salvo *producer, int *err)
     return t;
 }
 
-/* Runs when a thread ends (key destructor): in a forked child the page is wiped, nothing is
- * touched there. */
+salvo_thread *salvo_thread_attached(const salvo *producer)
+{
+    const salvo_place *place = pthread_getspecific(producer->thread_key);
+    return place != NULL ? producer->threads[place->slot] : NULL;
+}
+
+/* Runs when a thread ends (key destructor), perhaps while another closes the producer: the places
+ * and the lock outlive close, so `live` can be asked under the lock. In a forked child the places
+ * are wiped. */
 void salvo_thread_leave(void *context)
 {
-    salvo_thread *t = context;
-    salvo *p = t->producer;
-    if (salvo_producer_check(p) != 0)
+    const salvo_place *place = context;
+    salvo *p = place->producer;
+    if (p == NULL)
         return;
+    salvo_thread_forget(p);
     pthread_mutex_lock(&p->lock);
-    t->taken = false;
-    p->ring_users[t->ring]--;
+    if (salvo_producer_check(p) == 0) {
+        salvo_thread *t = p->threads[place->slot];
+        t->taken = false;
+        p->ring_users[t->ring]--;
+    }
     pthread_mutex_unlock(&p->lock);
 }
 
@@ -108,9 +122,10 @@ void salvo_thread_forget(salvo *producer)
 
 int salvo_thread_attach(salvo *producer)
 {
-    int err = 0;
     salvo_error_clear();
-    (void)salvo_thread_of(producer, &err);
+    int err = salvo_producer_check(producer); /* a place may outlive a fork or a close */
+    if (err == 0)
+        (void)salvo_thread_of(producer, &err);
     return err;
 }
 

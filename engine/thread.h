@@ -42,6 +42,9 @@ typedef struct salvo_thread_cache { /* the calling thread's last used producers 
 extern _Thread_local salvo_thread_cache salvo_thread_last
     __attribute__((tls_model("initial-exec")));
 
+/* The place that the calling thread already has, or NULL. Also while closing. */
+salvo_thread *salvo_thread_attached(const salvo *producer);
+
 /* The slow way: attaches if need be. NULL with *err set. */
 salvo_thread *salvo_thread_find(salvo *producer, int *err);
 void salvo_thread_leave(void *context);     /* the key's destructor */
