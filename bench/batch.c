@@ -21,7 +21,9 @@
 
 enum { VALUE_BYTES = 100, STRIDE = 104, BATCH = 1000, POOL = 16, REGION = 8 };
 
-typedef enum entry { E_SALVO, E_COPY, E_COPY_SHARED, E_PRODUCE, E_BATCH, E_BATCH_GIVEN, ENTRIES } entry;
+typedef enum entry {
+    E_SALVO, E_COPY, E_COPY_SHARED, E_PRODUCE, E_BATCH, E_BATCH_GIVEN, ENTRIES
+} entry;
 static const char *const entry_names[ENTRIES] = {
     "salvo batch, null", "memcpy", "memcpy, read by a core", "rd_kafka_produce",
     "rd_kafka_produce_batch", "same, partition given"};

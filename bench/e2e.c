@@ -157,7 +157,8 @@ static void print_table(void)
     for (int size = 0; size < SIZES; size++)
         for (int kind = 0; kind < CONTESTANTS; kind++) {
             const figures *f = &all[size][kind];
-            printf("%4zu  %-16s %8.0f (%.0f..%.0f)  %6.0f (%.0f..%.0f)  %8.0f  %6.0f (%.0f..%.0f)\n",
+            printf("%4zu  %-16s %8.0f (%.0f..%.0f)  %6.0f (%.0f..%.0f)  %8.0f  "
+                   "%6.0f (%.0f..%.0f)\n",
                    value_bytes[size], contestant_names[kind], bench_median(&f->rate),
                    bench_least(&f->rate), bench_most(&f->rate), bench_median(&f->cpu),
                    bench_least(&f->cpu), bench_most(&f->cpu), bench_median(&f->paced_rate),

@@ -291,7 +291,7 @@ int main(int argc, char **argv)
         {"partitions", .number = &partitions, .least = 1, .most = 64, .help = "of the topic"},
         {"linger-ms", .number = &linger_ms, .least = 0, .most = 1000, .help = "of both"},
         {"threads", .number = &only_threads, .least = 1, .most = 2, .help = "only so many threads"},
-        {"keyed", .number = &only_keyed, .least = 0, .most = 1, .help = "only with (1), without (0)"},
+        {"keyed", .number = &only_keyed, .least = 0, .most = 1, .help = "only with 1, without 0"},
         {"naps", .flag = &naps, .help = "never spin: sleep when ahead, send what came due"},
         {"set", .text = &set_text, .help = "key=value,... of Salvo's configuration"},
     };

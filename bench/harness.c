@@ -4,7 +4,7 @@
  */
 #include "harness.h"
 
-#include <errno.h>
+#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -91,6 +91,7 @@ void bench_time_init(void)
     printf("timer: %.1f ns for two readings back to back, in every raw figure; "
            "a short sleep ends %.0f us late\n",
            bench_ns((double)timer_ticks), wake_ns / 1e3);
+    printf("allocator: %s\n", dlsym(RTLD_DEFAULT, "mallctl") ? "jemalloc" : "the C library's");
 }
 
 void bench_pacer_start(bench_pacer *pacer, double per_second, bench_pace pace)
@@ -184,7 +185,8 @@ double bench_median(const bench_rounds *rounds)
     if (sorted.count == 0)
         return 0;
     size_t half = sorted.count / 2;
-    return sorted.count % 2 ? sorted.value[half] : (sorted.value[half - 1] + sorted.value[half]) / 2;
+    return sorted.count % 2 ? sorted.value[half]
+                            : (sorted.value[half - 1] + sorted.value[half]) / 2;
 }
 
 double bench_least(const bench_rounds *rounds)

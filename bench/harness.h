@@ -46,7 +46,7 @@ static inline uint64_t bench_ticks(void)
 /* --- pacing -------------------------------------------------------------------------------- */
 
 typedef enum bench_pace {
-    BENCH_PACE_SLEEP, /* sleep until shortly before each time where there is time to, spin the rest */
+    BENCH_PACE_SLEEP, /* sleep until shortly before where there is time to, spin the rest */
     BENCH_PACE_NAP    /* never spin: sleep whenever ahead, then send what has come due */
 } bench_pace;
 

@@ -78,6 +78,8 @@ class keeper : public benchmark::ConsoleReporter {
 public:
     std::map<std::string, double> per_second;
 
+    keeper() : ConsoleReporter(OO_Tabular) {}
+
     void ReportRuns(const std::vector<Run> &runs) override
     {
         ConsoleReporter::ReportRuns(runs);
@@ -136,10 +138,9 @@ int main(int argc, char **argv)
 
     std::string many = "--benchmark_repetitions=" + std::to_string(static_cast<int>(repetitions));
     char random[] = "--benchmark_enable_random_interleaving=true",
-         only[] = "--benchmark_report_aggregates_only=true",
-         colors[] = "--benchmark_color=false";
-    char *arguments[] = {argv[0], many.data(), random, only, colors, nullptr};
-    int count = 5;
+         only[] = "--benchmark_report_aggregates_only=true";
+    char *arguments[] = {argv[0], many.data(), random, only, nullptr};
+    int count = 4;
     benchmark::Initialize(&count, arguments);
     for (const queue_ops *ops : {&queue_salvo_ring, &queue_ck_ring, &queue_mutex})
         benchmark::RegisterBenchmark(ops->name, put_values, ops)

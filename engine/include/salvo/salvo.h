@@ -42,7 +42,7 @@ typedef struct salvo_message {
     size_t key_len;
     const salvo_header *headers;
     size_t header_count;    /* at most 64 */
-    int64_t timestamp_ms;   /* Unix time; 0: when it was accepted */
+    int64_t timestamp_ms;   /* Unix time; 0: when the driver takes it, soon after */
     uint64_t opaque;        /* comes back in the report */
     uint32_t ttl_ms;        /* 0: the producer's delivery_timeout_ms */
     int32_t partition_plus1; /* 0: chosen by key, or sticky; n + 1: partition n */
@@ -73,7 +73,7 @@ typedef struct salvo_topic_options { /* zero means default */
 typedef struct salvo_report {
     uint64_t opaque;
     int64_t offset;       /* -1 when unknown */
-    int64_t timestamp_ms; /* as sent */
+    int64_t timestamp_ms; /* as given, else when it was accepted */
     uint64_t latency_ns;  /* stamp to outcome */
     salvo_topic topic;
     int32_t partition; /* -1 when unknown */
