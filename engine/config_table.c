@@ -130,8 +130,9 @@ const salvo_key salvo_keys[] = {
     /* Threads and clocks. */
     ENUM("idle_strategy", "adaptive", "busy|adaptive|park",
          "What a flusher without work does: spin, spin then park, or park at once."),
-    INT("park_max_us", "us", "5000", 1, 1000000,
-        "Longest park of an idle flusher: what a message may wait beyond its linger."),
+    INT("park_max_us", "us", "20000", 1, 1000000,
+        "Longest park of an idle flusher: what a message may wait beyond its linger; a quarter "
+        "of it during the first second without messages."),
     ENUM("wake", "none", "none|idle",
          "idle: the first send after a flusher parked wakes it, for one system call."),
     INT("claim_stall_ms", "ms", "100", 1, 60000,

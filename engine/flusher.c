@@ -99,10 +99,11 @@ int salvo_flusher_work(salvo_flusher *f)
         atomic_exchange_explicit(&f->kicked, 0, memory_order_acquire);
         salvo_flusher_drain(f);
         collect_samples(f);
-        tell_senders(f);
     }
     uint64_t work = atomic_load_explicit(&f->counters.drained, memory_order_relaxed) -
                     drained_before;
+    if (work != 0)
+        tell_senders(f);
     salvo_flusher_expire(f);
     salvo_flusher_close_due(f, false);
     salvo_flusher_flush_step(f);

@@ -18,7 +18,8 @@ enum {
     RELEASE_EVERY = 256,       /* records: senders get their space back early */
     TARGET_BYTES = 128 << 10,  /* what a pass should find: fewer looks, fewer cache misses */
     EVERY_MIN_NS = 20 * 1000,
-    EVERY_BUSY_NS = 1000 * 1000 /* between passes while anything comes */
+    EVERY_BUSY_NS = 1000 * 1000, /* between passes while anything comes */
+    LONG_IDLE_NS = 1000 * 1000 * 1000
 };
 
 /* The driver hears of a topic at its first record, and is asked for its partitions. */
@@ -233,7 +234,11 @@ void salvo_flusher_route_held(salvo_flusher *f, uint32_t topic)
 static void adapt(salvo_flusher *f, uint64_t records, uint64_t bytes, bool more)
 {
     const salvo_settings *s = &f->producer->settings;
-    uint64_t longest = records == 0 ? s->park_max_ns : EVERY_BUSY_NS;
+    uint64_t longest = EVERY_BUSY_NS;
+    if (records != 0)
+        f->busy_at_ns = f->now_ns;
+    else /* short pauses keep the first messages after them quick; long idleness costs little */
+        longest = f->now_ns - f->busy_at_ns < LONG_IDLE_NS ? s->park_max_ns / 4 : s->park_max_ns;
     if (s->idle == SALVO_IDLE_BUSY)
         f->drain_every_ns = 0;
     else if (s->idle == SALVO_IDLE_PARK)

@@ -63,7 +63,7 @@ static void sleep_until(salvo_flusher *f, uint64_t nap_ns)
 static bool offer_idle(salvo_flusher *f)
 {
     if (!f->producer->settings.wake_idle || f->short_of_memory ||
-        f->drain_every_ns < f->producer->settings.park_max_ns || f->left_backlog)
+        f->drain_every_ns < f->producer->settings.park_max_ns / 4 || f->left_backlog)
         return true;
     atomic_store(&f->idle, 1);
     syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);

@@ -30,6 +30,7 @@ static int wait_for_room(salvo *p, salvo_letter *letter, uint32_t n, uint32_t un
     uint64_t deadline_ns =
         salvo_clock_monotonic_ns() + (uint64_t)letter->entry->block_ms * 1000000u;
     int got;
+    bool kick = true;
     atomic_fetch_add(&p->space_waiters, 1);
     for (;;) {
         uint32_t seen = salvo_event_read(&p->space);
@@ -37,9 +38,11 @@ static int wait_for_room(salvo *p, salvo_letter *letter, uint32_t n, uint32_t un
         uint64_t now_ns = salvo_clock_monotonic_ns();
         if (got == 0 || now_ns >= deadline_ns || salvo_producer_check(p) != 0)
             break;
-        salvo_flusher_kick(letter->flusher);
+        if (kick)
+            salvo_flusher_kick(letter->flusher);
         uint64_t slice_ns = now_ns + SLICE_NS;
-        (void)salvo_event_wait(&p->space, seen, slice_ns < deadline_ns ? slice_ns : deadline_ns);
+        /* Woken by the flusher: it is at work and needs no kick. */
+        kick = !salvo_event_wait(&p->space, seen, slice_ns < deadline_ns ? slice_ns : deadline_ns);
     }
     atomic_fetch_sub(&p->space_waiters, 1);
     return got;

@@ -247,7 +247,7 @@ static void calls_the_system(engine *e)
     syscall(SYS_exit_group, 0);
 }
 
-static void sends_make_no_system_call(void **state)
+__attribute__((unused)) static void sends_make_no_system_call(void **state)
 {
     (void)state;
     int status = child_status(calls_the_system);
@@ -266,7 +266,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_failed_allocation_is_clean),
         cmocka_unit_test(sends_do_not_allocate),
+#if !defined(__SANITIZE_THREAD__) /* its run time makes system calls inside every send */
         cmocka_unit_test(sends_make_no_system_call),
+#endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
