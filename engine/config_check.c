@@ -12,6 +12,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { BATCH_BYTES_DEFAULT = 512 << 10 };
+
 static const struct {
     const char *broker, *address, *schemes[2];
 } brokers[] = {{"kafka", "kafka_bootstrap_servers", {"", ""}},
@@ -62,11 +64,26 @@ static void follow(salvo_config *config, const char *key, const char *leader, in
     salvo_effective *value = effective_of(config, key);
     const salvo_effective *reason = effective_of(config, leader);
     if (*value->text == '\0' || strcmp(value->text, "0") == 0) {
-        /* linger_us = 0 is a wish of its own; an empty text or batch_bytes = 0 is none. */
+        /* linger_us = 0 is a wish of its own; an empty text is none. */
         if (*value->text != '\0' && *salvo_keys[salvo_key_find(key)].initial == '\0')
             return;
         derive(value, reason->number * factor, reason);
     }
+}
+
+/* The documented 16384 of kafka_max_batch_size counts where somebody set it. By default a batch is
+ * larger: what is handed over costs by the batch (figures in ARCHITECTURE.md). */
+static void refresh_batch(salvo_config *config)
+{
+    salvo_effective *value = effective_of(config, "batch_bytes");
+    const salvo_effective *kafka = effective_of(config, "kafka_max_batch_size");
+    if (value->number != 0)
+        return;
+    int64_t room = salvo_config_int(config, "buffer_bytes") / 4;
+    if (kafka->layer == SALVO_LAYER_DEFAULT)
+        derive(value, room < BATCH_BYTES_DEFAULT ? room : BATCH_BYTES_DEFAULT, value);
+    else
+        derive(value, kafka->number, kafka);
 }
 
 static void refresh_retries(salvo_config *config)
@@ -177,7 +194,7 @@ void salvo_config_refresh(salvo_config *config)
             take_default(&config->effective[i], &salvo_keys[i]);
     }
     follow(config, "linger_us", "kafka_linger_ms", 1000);
-    follow(config, "batch_bytes", "kafka_max_batch_size", 1);
+    refresh_batch(config);
     refresh_retries(config);
     refresh_idempotence(config);
     refresh_broker(config);

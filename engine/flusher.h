@@ -83,6 +83,7 @@ struct salvo_flusher {
     uint64_t closed;          /* batches closed: their sequence */
     uint64_t next_expiry_ns;
     uint64_t next_drain_ns, drain_every_ns, busy_at_ns; /* busy_at: the last record was met */
+    uint64_t shortest_linger_ns; /* of topics with records since the last empty pass */
     uint64_t wake_at_ns;      /* when the next round is due if nothing happens */
     bool short_of_memory, giving_up, left_backlog;
 

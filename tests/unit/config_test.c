@@ -109,7 +109,7 @@ static void defaults_are_valid_and_as_documented(void **state)
         {"kafka_auto_offset_reset", "earliest"}, {"kafka_max_poll_records", "500"},
         {"redis_url", "redis://localhost:6379/0"}, {"default_topic", "events"},
         {"send_timeout_ms", "60000"}, {"full_policy", "block"}, {"linger_us", "0"},
-        {"batch_bytes", "16384"}, {"retry_backoff_ms", "100"}, {"message_broker", "kafka"}};
+        {"batch_bytes", "524288"}, {"retry_backoff_ms", "100"}, {"message_broker", "kafka"}};
     for (size_t i = 0; i < sizeof printed / sizeof printed[0]; i++)
         assert_value(config, printed[i][0], printed[i][1]);
     salvo_config_free(config);

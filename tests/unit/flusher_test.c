@@ -65,6 +65,24 @@ static void closes_by_count_and_bytes(void **state)
     engine_close(&e, 0);
 }
 
+/* A record without a key that finds its batch full does not stay behind on that partition. */
+static void full_batches_leave_no_stragglers(void **state)
+{
+    (void)state;
+    engine e;
+    char value[300] = {0};
+    engine_open(&e, (const char *[]){"memory_partitions", "4", "batch_bytes", "1000", NULL});
+    for (int i = 0; i < 10; i++) /* three fill a batch */
+        assert_int_equal(salvo_send_fire_and_forget(e.p, e.topic, NULL, 0, value, sizeof value),
+                         0);
+    engine_step(&e, 0);
+    assert_int_equal(engine_stats(&e).closed_by_bytes, 3);
+    engine_step(&e, 1 * MS);
+    assert_int_equal(engine_stats(&e).closed_by_linger, 1);
+    assert_int_equal(acknowledged(&e), 10);
+    engine_close(&e, 0);
+}
+
 static void flush_cuts_linger_short(void **state)
 {
     (void)state;
@@ -312,6 +330,7 @@ int main(void)
         cmocka_unit_test(linger_is_exact),
         cmocka_unit_test(linger_is_the_topics_own),
         cmocka_unit_test(closes_by_count_and_bytes),
+        cmocka_unit_test(full_batches_leave_no_stragglers),
         cmocka_unit_test(flush_cuts_linger_short),
         cmocka_unit_test(flush_waits_for_the_past_only),
         cmocka_unit_test(a_flush_reaches_held_messages),
