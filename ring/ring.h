@@ -84,6 +84,7 @@
 #include <stdint.h>
 
 #define SALVO_RING_UNIT 8u       /* positions count units of 8 bytes */
+#define SALVO_RING_HUGE_BYTES (2u << 20) /* a huge page: rings from here on gain by one mapping */
 #define SALVO_RING_UNMIRRORED 1u /* option: single private mapping; padding instead of wrapping */
 #define SALVO_RING_ABORTED 1u    /* descriptor flag: to be stepped over */
 #define SALVO_RING_NOBODY UINT32_MAX /* claimant of a padding descriptor */
