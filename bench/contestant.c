@@ -9,10 +9,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define FLUSH_MS 120000
 
-const char *const contestant_names[CONTESTANTS] = {"salvo", "rd_kafka_produce", "by hand"};
+const char *const contestant_names[CONTESTANTS + 1] = {"salvo", "rd_kafka_produce", "by hand",
+                                                       "copy alone"};
+_Thread_local char *contestant_copy;
 
 static void config_set(salvo_config *config, const char *key, const char *value)
 {
@@ -59,6 +62,8 @@ salvo *bench_salvo_open(const char *driver, const char *address, double linger_m
 void contestant_open(contestant *c, contestant_kind kind, const contestant_options *options)
 {
     c->kind = kind;
+    if (kind == COPY)
+        return;
     if (kind == SALVO) {
         c->producer = bench_salvo_open("kafka", options->address, options->linger_ms,
                                        options->set);
@@ -73,12 +78,21 @@ void contestant_open(contestant *c, contestant_kind kind, const contestant_optio
 
 void contestant_attach(contestant *c)
 {
+    if (c->kind == COPY && !contestant_copy) {
+        contestant_copy = aligned_alloc(2 << 20, COPY_BYTES); /* the process's, to its end */
+        if (!contestant_copy)
+            bench_die("no memory");
+        (void)madvise(contestant_copy, COPY_BYTES, MADV_HUGEPAGE);
+        memset(contestant_copy, 1, COPY_BYTES);
+    }
     if (c->kind == SALVO && salvo_thread_attach(c->producer))
         bench_die("salvo_thread_attach: %s", salvo_last_error());
 }
 
 void contestant_flush(contestant *c)
 {
+    if (c->kind == COPY)
+        return;
     int err = c->kind == SALVO ? salvo_flush(c->producer, FLUSH_MS)
                                : peer_flush(&c->peer, FLUSH_MS);
     if (err)
@@ -98,7 +112,9 @@ static uint64_t close_salvo(contestant *c)
 
 void contestant_close(contestant *c, uint64_t expected)
 {
-    if (c->kind == SALVO) {
+    if (c->kind == COPY) {
+        c->acknowledged = expected;
+    } else if (c->kind == SALVO) {
         c->acknowledged = close_salvo(c);
     } else {
         contestant_flush(c);

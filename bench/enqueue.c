@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What one call costs the caller: salvo_send_fire_and_forget against rd_kafka_produce, same run,
- * same real Kafka, same settings, 100 B.
+ * same real Kafka, same settings, 100 B. Beside them a plain copy of as many bytes at the same pace:
+ * the floor, below which nothing can be on that machine.
  *
  * Guarantees: each round measures both at every point, in turns; figures are medians over the
  * rounds of each round's percentile; refusals and the rate that was really sent stand beside
@@ -15,6 +16,9 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+
+enum { OURS, THEIRS, FLOOR, KINDS };
+static const contestant_kind kinds[KINDS] = {SALVO, RDKAFKA, COPY};
 
 enum { MAX_THREADS = 2, VALUE_BYTES = 100, KEYS = 1024, PERCENTILES = 4, RATES = 4 };
 
@@ -37,7 +41,7 @@ typedef struct point {
     int threads;
     bool keyed;
     double rate;
-    figures of[2]; /* SALVO, RDKAFKA */
+    figures of[KINDS]; /* in the order of kinds[] */
 } point;
 
 static point points[2 * MAX_THREADS * RATES];
@@ -82,6 +86,8 @@ static void send_round(worker *w, const point *p, size_t calls)
 {
     if (w->c->kind == SALVO)
         send_point(w, p, SALVO, calls);
+    else if (w->c->kind == COPY)
+        send_point(w, p, COPY, calls);
     else
         send_point(w, p, RDKAFKA, calls);
 }
@@ -124,7 +130,7 @@ static void take_figures(figures *f, worker *workers, int threads)
 }
 
 /* All rates of one group (threads, keys) with one contestant, in one round. */
-static void run_group(point *group, contestant_kind kind, const char *address)
+static void run_group(point *group, int which, const char *address)
 {
     worker workers[MAX_THREADS] = {0};
     pthread_t threads[MAX_THREADS];
@@ -136,7 +142,7 @@ static void run_group(point *group, contestant_kind kind, const char *address)
     bench_topic_create(address, (int)partitions, topic, sizeof topic);
     contestant_options options = {.address = address, .topic = topic, .linger_ms = linger_ms,
                                   .set = set_text};
-    contestant_open(&c, kind, &options);
+    contestant_open(&c, kinds[which], &options);
     pthread_barrier_init(&barrier, NULL, (unsigned)n + 1);
     for (int i = 0; i < n; i++) {
         size_t calls = (size_t)ceil(samples_wanted / rounds_wanted / n);
@@ -151,7 +157,7 @@ static void run_group(point *group, contestant_kind kind, const char *address)
         contestant_flush(&c);
         pthread_barrier_wait(&barrier);
         pthread_barrier_wait(&barrier);
-        take_figures(&group[i].of[kind], workers, n);
+        take_figures(&group[i].of[which], workers, n);
         contestant_flush(&c);
         pthread_barrier_wait(&barrier);
     }
@@ -167,8 +173,8 @@ static void run_group(point *group, contestant_kind kind, const char *address)
 
 static void print_point(const point *p)
 {
-    for (int kind = SALVO; kind <= RDKAFKA; kind++) {
-        const figures *f = &p->of[kind];
+    for (int which = 0; which < KINDS; which++) {
+        const figures *f = &p->of[which];
         char text[32];
         double sent = bench_median(&f->per_second) / p->threads;
         if (p->rate > 0)
@@ -176,7 +182,7 @@ static void print_point(const point *p)
         else
             snprintf(text, sizeof text, "saturated");
         printf("%d  %-4s %-9s  %-16s %9.0f%c %8llu", p->threads, p->keyed ? "keys" : "-", text,
-               contestant_names[kind], sent, p->rate > 0 && sent < 0.98 * p->rate ? '!' : ' ',
+               contestant_names[kinds[which]], sent, p->rate > 0 && sent < 0.98 * p->rate ? '!' : ' ',
                (unsigned long long)f->refused);
         for (int k = 0; k < PERCENTILES; k++)
             printf(" %9s", bench_time_text(bench_ns(bench_median(&f->percentile[k])), text,
@@ -208,10 +214,11 @@ static void print_picture(void)
         printf("\n%d threads at %.0fk/s each, %s keys (ns, each step of 11 # is a factor of 32)\n",
                p->threads, p->rate / 1e3, p->keyed ? "shared" : "without");
         for (int k = 0; k < 3; k++)
-            for (int kind = SALVO; kind <= RDKAFKA; kind++) {
+            for (int which = 0; which < KINDS; which++) {
                 char label[40];
-                snprintf(label, sizeof label, "%s %s", percent_names[k], contestant_names[kind]);
-                bench_bar(label, bench_ns(bench_median(&p->of[kind].percentile[k])), 10, 1e7,
+                snprintf(label, sizeof label, "%s %s", percent_names[k],
+                         contestant_names[kinds[which]]);
+                bench_bar(label, bench_ns(bench_median(&p->of[which].percentile[k])), 10, 1e7,
                           "ns");
             }
     }
@@ -219,8 +226,8 @@ static void print_picture(void)
 
 static double ratio(const point *p, int k, double timer)
 {
-    double ours = bench_median(&p->of[SALVO].percentile[k]) - timer;
-    double theirs = bench_median(&p->of[RDKAFKA].percentile[k]) - timer;
+    double ours = bench_median(&p->of[OURS].percentile[k]) - timer;
+    double theirs = bench_median(&p->of[THEIRS].percentile[k]) - timer;
     return fmax(theirs, 1) / fmax(ours, 1);
 }
 
@@ -253,10 +260,10 @@ static void print_json(void)
                     printf("  %-18s %.1f\n", name, value);
             }
     for (size_t i = 0; i < point_count; i++)
-        refused += points[i].of[SALVO].refused + points[i].of[RDKAFKA].refused;
+        refused += points[i].of[OURS].refused + points[i].of[THEIRS].refused;
     bench_json_number(&json, "refused", (double)refused);
     bench_json_number(&json, "timer_ns", bench_ns(timer));
-    bench_json_number(&json, "samples_a_point", (double)points[0].of[SALVO].samples);
+    bench_json_number(&json, "samples_a_point", (double)points[0].of[OURS].samples);
     bench_json_number(&json, "rounds", rounds_wanted);
     if (json_wanted)
         bench_json_print(&json);
@@ -307,8 +314,8 @@ int main(int argc, char **argv)
     for (int round = 0; round < (int)rounds_wanted; round++) {
         fprintf(stderr, "round %d of %.0f\n", round + 1, rounds_wanted);
         for (size_t i = 0; i < point_count; i += RATES)
-            for (int turn = 0; turn < 2; turn++)
-                run_group(&points[i], (contestant_kind)((round + turn) % 2), address);
+            for (int turn = 0; turn < KINDS; turn++)
+                run_group(&points[i], (round + turn) % KINDS, address);
     }
     print_table();
     print_picture();

@@ -72,11 +72,7 @@ static void wiped_close(void *p, size_t bytes)
 
 static int open_rings(salvo *p)
 {
-    salvo_ring_options options = {.bytes = p->settings.ring_bytes,
-                                  .descriptors = p->settings.ring_descriptors};
-    /* Only an unmirrored ring can lie in huge pages; below one it gains nothing (ring.h). */
-    if (options.bytes >= SALVO_RING_HUGE_BYTES)
-        options.flags = SALVO_RING_UNMIRRORED;
+    salvo_ring_options options = salvo_settings_ring(&p->settings);
     uint32_t count = p->settings.flushers * p->settings.rings;
     p->rings = calloc(count, sizeof *p->rings);
     if (p->rings == NULL)

@@ -86,6 +86,8 @@ int salvo_producer_open(const salvo_config *config, const salvo_options *options
 /* 0, SALVO_ERR_INVALID, _FORKED or _CLOSED; a closing producer still answers. */
 int salvo_producer_check(const salvo *producer);
 
+salvo_ring_options salvo_settings_ring(const salvo_settings *s); /* how each ring is opened */
+
 /* Fill settings from a configuration; SALVO_ERR_CONFIG with the text set. */
 int salvo_settings_read(const salvo_config *config, const salvo_driver_ops *driver,
                         salvo_settings *settings);

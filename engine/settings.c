@@ -88,10 +88,24 @@ static int size_rings(salvo_settings *s)
     return 0;
 }
 
+salvo_ring_options salvo_settings_ring(const salvo_settings *s)
+{
+    /* Only an unmirrored ring can lie in huge pages; below one it gains nothing (ring.h). */
+    return (salvo_ring_options){
+        .bytes = s->ring_bytes,
+        .descriptors = s->ring_descriptors,
+        .flags = s->ring_bytes >= SALVO_RING_HUGE_BYTES ? SALVO_RING_UNMIRRORED : 0};
+}
+
+static uint64_t rings_bytes(const salvo_settings *s)
+{
+    salvo_ring_options ring = salvo_settings_ring(s);
+    return (uint64_t)s->flushers * s->rings * salvo_ring_footprint(&ring);
+}
+
 static int size_arena(salvo_settings *s, bool has_queue)
 {
-    uint64_t rings = (uint64_t)s->flushers * s->rings *
-                     (s->ring_bytes + (uint64_t)s->ring_descriptors * sizeof(salvo_ring_desc));
+    uint64_t rings = rings_bytes(s);
     uint64_t least = s->flushers * (2u * (uint64_t)SALVO_ARENA_RESERVE +
                                     2u * (uint64_t)s->max_message_bytes);
     s->driver_bytes = has_queue ? s->buffer_bytes / 4 : 0;
@@ -154,9 +168,7 @@ int salvo_settings_read(const salvo_config *c, const salvo_driver_ops *driver, s
 
 uint64_t salvo_settings_memory(const salvo_settings *s)
 {
-    salvo_ring_options ring = {.bytes = s->ring_bytes, .descriptors = s->ring_descriptors};
-    return sizeof(salvo) + (uint64_t)s->flushers * s->rings * salvo_ring_footprint(&ring) +
-           s->driver_bytes + s->flushers * salvo_flusher_bytes(s) +
+    return sizeof(salvo) + rings_bytes(s) + s->driver_bytes + s->flushers * salvo_flusher_bytes(s) +
            salvo_reports_bytes(s->max_reports, s->flushers) +
            (uint64_t)s->max_topics * sizeof(salvo_topic_entry) +
            (uint64_t)s->max_threads * salvo_thread_bytes(s);

@@ -18,13 +18,18 @@ typedef struct layout {
     uint64_t desc_offset, bytes_offset, size, bytes;
 } layout;
 
-static uint64_t round_to_page(uint64_t n)
+static uint64_t round_to(uint64_t n, uint64_t page)
 {
-    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
     return (n + page - 1) / page * page;
 }
 
-/* Header, descriptors, payload; each begins on a page, as the second mapping needs. */
+static uint64_t round_to_page(uint64_t n)
+{
+    return round_to(n, (uint64_t)sysconf(_SC_PAGESIZE));
+}
+
+/* Header, descriptors, payload; each begins on a page, as the second mapping needs. What can lie in
+ * huge pages ends on one, too: the tail would be left in small ones. */
 static layout lay_out(const salvo_ring_options *options)
 {
     layout l = {.bytes = options->bytes};
@@ -32,6 +37,8 @@ static layout lay_out(const salvo_ring_options *options)
     l.bytes_offset =
         l.desc_offset + round_to_page((uint64_t)options->descriptors * sizeof(salvo_ring_desc));
     l.size = l.bytes_offset + l.bytes;
+    if ((options->flags & SALVO_RING_UNMIRRORED) && l.bytes >= SALVO_RING_HUGE_BYTES)
+        l.size = round_to(l.size, SALVO_RING_HUGE_BYTES);
     return l;
 }
 
