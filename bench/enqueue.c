@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What one call costs the caller: salvo_send_fire_and_forget against rd_kafka_produce, same run,
- * same real Kafka, same settings, 100 B. Beside them a plain copy of as many bytes at the same pace:
- * the floor, below which nothing can be on that machine.
+ * same real Kafka, same settings, 100 B. Beside them a plain copy of as many bytes at the same
+ * pace: the floor, below which nothing can be on that machine.
  *
  * Guarantees: each round measures both at every point, in turns; figures are medians over the
  * rounds of each round's percentile; refusals and the rate that was really sent stand beside
@@ -182,7 +182,8 @@ static void print_point(const point *p)
         else
             snprintf(text, sizeof text, "saturated");
         printf("%d  %-4s %-9s  %-16s %9.0f%c %8llu", p->threads, p->keyed ? "keys" : "-", text,
-               contestant_names[kinds[which]], sent, p->rate > 0 && sent < 0.98 * p->rate ? '!' : ' ',
+               contestant_names[kinds[which]], sent,
+               p->rate > 0 && sent < 0.98 * p->rate ? '!' : ' ',
                (unsigned long long)f->refused);
         for (int k = 0; k < PERCENTILES; k++)
             printf(" %9s", bench_time_text(bench_ns(bench_median(&f->percentile[k])), text,

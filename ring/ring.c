@@ -82,9 +82,10 @@ static unsigned char *map_mirrored(const layout *l)
     return base == MAP_FAILED ? NULL : base;
 }
 
-/* Aligned to huge pages and offered to them: with pages of 4 KiB every thirtieth send of 100 B meets
- * one whose translation the processor no longer holds (p99 of a send at 200k/s and 4 MiB: 303 ns
- * mirrored, 196 ns here, on two virtual processors). Where the kernel gives none, nothing is lost. */
+/* Aligned to huge pages and offered to them: with pages of 4 KiB every thirtieth send of 100 B
+ * meets one whose translation the processor no longer holds (p99 of a send at 200k/s and 4 MiB:
+ * 303 ns mirrored, 196 ns here, on two virtual processors). Where the kernel gives none, nothing
+ * is lost. */
 static unsigned char *map_single(const layout *l)
 {
     size_t size = l->size + SALVO_RING_HUGE_BYTES;
