@@ -130,7 +130,7 @@ static inline int plain_length(const salvo *p, salvo_letter *l, size_t key_len, 
 {
     size_t max = p->settings.max_message_bytes;
     if (__builtin_expect(key_len > max || value_len > max - key_len, 0))
-        return salvo_send_refuse(l->entry, SALVO_REFUSED_TOO_LARGE, SALVO_ERR_TOO_LARGE);
+        return salvo_send_too_large(p, l->entry);
     l->length = (uint32_t)(sizeof(salvo_record_head) + key_len + value_len);
     l->flags = 0;
     return 0;

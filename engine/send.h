@@ -29,6 +29,7 @@ int salvo_send_full(salvo *p, salvo_letter *letter, uint32_t n, uint32_t units);
 
 /* Count a refusal and return its error. */
 int salvo_send_refuse(salvo_topic_entry *entry, salvo_refusal why, int err);
+int salvo_send_too_large(const salvo *p, salvo_topic_entry *entry); /* with the text set */
 
 /* The hot path's steps for the long form (send_message.c). claim: after flags and length. */
 int salvo_send_address(salvo *p, salvo_topic topic, salvo_letter *l);

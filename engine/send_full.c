@@ -9,6 +9,8 @@
  */
 #include "send.h"
 
+#include "error.h"
+
 enum { SLICE_NS = 1000 * 1000 };
 
 int salvo_send_refuse(salvo_topic_entry *entry, salvo_refusal why, int err)
@@ -48,11 +50,19 @@ static int wait_for_room(salvo *p, salvo_letter *letter, uint32_t n, uint32_t un
     return got;
 }
 
+int salvo_send_too_large(const salvo *p, salvo_topic_entry *entry)
+{
+    salvo_error_set("topic \"%s\": key, value and headers together are larger than "
+                    "max_message_bytes = %u; raise it, and the broker's own limit with it",
+                    entry->name, p->settings.max_message_bytes);
+    return salvo_send_refuse(entry, SALVO_REFUSED_TOO_LARGE, SALVO_ERR_TOO_LARGE);
+}
+
 int salvo_send_full(salvo *p, salvo_letter *letter, uint32_t n, uint32_t units)
 {
     salvo_topic_entry *entry = letter->entry;
     if (units > letter->ring->max_units)
-        return salvo_send_refuse(entry, SALVO_REFUSED_TOO_LARGE, SALVO_ERR_TOO_LARGE);
+        return salvo_send_too_large(p, entry);
     switch (entry->policy) {
     case SALVO_POLICY_FAIL:
         salvo_flusher_kick(letter->flusher);

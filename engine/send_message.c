@@ -56,10 +56,10 @@ static int measure(const salvo *p, salvo_letter *l, const salvo_message *m, uint
     else if (err == 0 && (m->key_len > max || m->value_len > max ||
                           m->key_len + m->value_len + *headers > max))
         err = SALVO_ERR_TOO_LARGE;
+    if (err == SALVO_ERR_TOO_LARGE)
+        return salvo_send_too_large(p, l->entry);
     if (err != 0)
-        return salvo_send_refuse(l->entry, err == SALVO_ERR_TOO_LARGE ? SALVO_REFUSED_TOO_LARGE
-                                                                      : SALVO_REFUSED_INVALID,
-                                 err);
+        return salvo_send_refuse(l->entry, SALVO_REFUSED_INVALID, err);
     l->length = (uint32_t)(salvo_record_prefix(l->flags) + m->key_len + m->value_len) + *headers;
     return 0;
 }

@@ -97,6 +97,7 @@ static void too_large_is_counted(void **state)
     engine_open(&e, (const char *[]){"max_message_bytes", "1000", NULL});
     salvo_message m = {.value = value, .value_len = 1001};
     assert_int_equal(salvo_send(e.p, e.topic, &m), SALVO_ERR_TOO_LARGE);
+    assert_non_null(strstr(salvo_last_error(), "max_message_bytes = "));
     m = (salvo_message){.value = value, .value_len = 2, .headers = &h, .header_count = 1};
     assert_int_equal(salvo_send(e.p, e.topic, &m), SALVO_ERR_TOO_LARGE);
     assert_int_equal(salvo_send_fire_and_forget(e.p, e.topic, value, 1, value, 1000),
