@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # What an installation holds: public headers, both libraries, salvo.pc and a CMake package with
-# salvo::salvo (shared, needs nothing else) and salvo::salvo_static (needs librdkafka and ck).
+# salvo::salvo (shared, needs nothing else) and salvo::salvo_static (needs the development files
+# of all that salvo.pc.in names in Libs.private).
 # What belongs to the command is installed by bindings/cli.
 include(CMakePackageConfigHelpers)
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/salvo)

@@ -99,6 +99,19 @@ typedef struct salvo_driver_env {
     uint32_t max_batches;         /* most tokens that are out at once */
 } salvo_driver_env;
 
+/* What a topic wants of its driver: its own options, else the configuration's. Lives as long as
+ * the producer. Each driver reads what is its own. */
+typedef struct salvo_driver_topic {
+    const struct salvo_codec *codec;   /* NULL: payloads go as they are */
+    uint32_t compress_least_bytes;     /* smaller values go as they are */
+    uint64_t redis_maxlen;             /* 0: no bound */
+    bool redis_nomkstream;
+    bool rabbitmq_mandatory;
+    const char *rabbitmq_exchange;     /* "": the default exchange */
+    const char *rabbitmq_exchange_type; /* "": it must exist; else it is declared, durable */
+    const char *rabbitmq_routing_key;  /* "": the topic's name */
+} salvo_driver_topic;
+
 typedef struct salvo_driver_ops {
     size_t size;
     uint32_t abi;
@@ -121,7 +134,8 @@ typedef struct salvo_driver_ops {
 
     /* Flusher: make a topic known under the producer's id. Never blocks; network work is the
      * driver's helper thread's. Idempotent. */
-    int (*topic)(void *handle, uint32_t topic, const char *name);
+    int (*topic)(void *handle, uint32_t topic, const char *name,
+                 const salvo_driver_topic *options);
 
     /* Flusher: > 0 the number of partitions, 0 not known yet, < 0 a permanent error
      * (UNKNOWN_TOPIC, AUTH). Never blocks. */
@@ -165,6 +179,8 @@ typedef struct salvo_driver_ops {
 
 /* The drivers of this build; NULL when there is none of that name. (drivers.c) */
 const salvo_driver_ops *salvo_driver_find(const char *name);
+extern const salvo_driver_ops salvo_driver_rabbitmq;
 extern const salvo_driver_ops salvo_driver_memory, salvo_driver_null, salvo_driver_kafka;
+extern const salvo_driver_ops salvo_driver_redis;
 
 #endif

@@ -30,7 +30,8 @@ void salvo_flusher_know_topic(salvo_flusher *f, uint32_t topic)
     if (f->handle_dead)
         return;
     if (!t->known) {
-        int err = ops->topic(f->handle, topic, f->producer->topics.entries[topic].name);
+        const salvo_topic_entry *entry = &f->producer->topics.entries[topic];
+        int err = ops->topic(f->handle, topic, entry->name, &entry->driver);
         t->known = true;
         if (err != 0)
             t->error = err;
@@ -165,8 +166,9 @@ static bool take(salvo_flusher *f, const salvo_drain_record *r)
     salvo_batch_item item = {.payload = r->payload, .length = r->length, .stamp = r->stamp,
                              .flags = r->flags & 0xffff0000u};
     uint32_t count = atomic_load_explicit(&f->producer->topics.count, memory_order_acquire);
-    if (r->tag >= count || !salvo_record_sound(item.payload, item.length, item.flags,
-                                               &item.head)) {
+    if (r->tag >= count ||
+        !salvo_ring_holds(f->drain.lanes[r->ring].ring, item.payload, item.length) ||
+        !salvo_record_sound(item.payload, item.length, item.flags, &item.head)) {
         salvo_log(SALVO_LOG_ERROR, "ring %u of flusher %u holds a record that cannot be: skipped",
                   r->ring, f->index);
         return true;

@@ -193,7 +193,8 @@ static void reopen(salvo_flusher *f)
     uint32_t count = atomic_load_explicit(&p->topics.count, memory_order_acquire);
     for (uint32_t i = 0; i < count; i++)
         if (f->topics[i].known)
-            (void)p->driver->topic(f->handle, i, p->topics.entries[i].name);
+            (void)p->driver->topic(f->handle, i, p->topics.entries[i].name,
+                                   &p->topics.entries[i].driver);
 }
 
 int salvo_flusher_poll(salvo_flusher *f)

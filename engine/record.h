@@ -56,6 +56,21 @@ static inline size_t salvo_record_prefix(uint32_t flags)
            ((flags & SALVO_RECORD_EXTRA) != 0 ? sizeof(salvo_record_extra) : 0);
 }
 
+/* True when the packed headers in `bytes` end exactly there. */
+static inline bool salvo_record_headers_sound(const unsigned char *headers, uint32_t bytes)
+{
+    uint32_t lengths[2]; /* of the name and of the value */
+    while (bytes >= sizeof lengths) {
+        memcpy(lengths, headers, sizeof lengths);
+        uint64_t one = (uint64_t)sizeof lengths + lengths[0] + salvo_record_span(lengths[1]);
+        if (one > bytes)
+            return false;
+        headers += one;
+        bytes -= (uint32_t)one;
+    }
+    return bytes == 0;
+}
+
 /* True when the lengths inside a record of `length` bytes add up: ring memory is checked before
  * it is believed. */
 static inline bool salvo_record_sound(const void *payload, uint32_t length, uint32_t flags,
@@ -67,7 +82,10 @@ static inline bool salvo_record_sound(const void *payload, uint32_t length, uint
     memcpy(head, payload, sizeof *head);
     uint64_t sum = (uint64_t)prefix + salvo_record_span(head->value_len) +
                    salvo_record_span(head->key_len) + head->headers_len;
-    return sum == length;
+    return sum == length && (head->headers_len == 0 ||
+                             salvo_record_headers_sound((const unsigned char *)payload + prefix +
+                                                            salvo_record_span(head->key_len),
+                                                        head->headers_len));
 }
 
 #endif

@@ -28,6 +28,8 @@ void salvo_topics_close(salvo_topic_table *table)
     if (table->entries == NULL)
         return;
     pthread_mutex_destroy(&table->lock);
+    for (uint32_t i = 0; i < atomic_load_explicit(&table->count, memory_order_relaxed); i++)
+        salvo_topic_driver_free(&table->entries[i].driver);
     free(table->entries);
     table->entries = NULL;
 }
@@ -39,9 +41,10 @@ static bool name_is_valid(const char *name)
            strcmp(name, "..") != 0;
 }
 
-static void fill_entry(salvo_topic_entry *e, const char *name, const salvo_settings *s,
-                       const salvo_topic_options *o)
+static int fill_entry(salvo_topic_entry *e, const char *name, const salvo *p,
+                      const salvo_topic_options *o)
 {
+    const salvo_settings *s = &p->settings;
     strcpy(e->name, name);
     e->policy = o->full_policy != SALVO_POLICY_DEFAULT ? o->full_policy : s->full_policy;
     e->block_ms = o->block_ms != 0 ? o->block_ms : s->block_ms;
@@ -50,6 +53,7 @@ static void fill_entry(salvo_topic_entry *e, const char *name, const salvo_setti
     if (e->batch_messages > s->batch_messages)
         e->batch_messages = s->batch_messages; /* drivers size their tables by it */
     e->linger_ns = o->linger_us != 0 ? (uint64_t)o->linger_us * 1000u : s->linger_ns;
+    return salvo_topic_driver_fill(&e->driver, p->config, name, o);
 }
 
 static int find_or_add(salvo *p, const char *name, const salvo_topic_options *options,
@@ -66,7 +70,9 @@ static int find_or_add(salvo *p, const char *name, const salvo_topic_options *op
         salvo_error_set("topic \"%s\": max_topics (%u) reached; raise max_topics", name, t->max);
         return SALVO_ERR_LIMIT;
     }
-    fill_entry(&t->entries[count], name, &p->settings, options);
+    int err = fill_entry(&t->entries[count], name, p, options);
+    if (err != 0)
+        return err;
     /* Release: pairs with salvo_topic_at(). */
     atomic_store_explicit(&t->count, count + 1, memory_order_release);
     *out = count;

@@ -7,11 +7,14 @@
 #ifndef SALVO_TOPIC_H
 #define SALVO_TOPIC_H
 
+#include "driver.h"
+
 #include <pthread.h>
 #include <salvo/salvo.h>
 #include <stdatomic.h>
 
 #define SALVO_TOPIC_NAME_MAX 249u /* Kafka's limit */
+#define SALVO_RABBITMQ_NAME_MAX 255u /* a short string of AMQP */
 
 typedef enum salvo_refusal {
     SALVO_REFUSED_FULL,
@@ -28,6 +31,7 @@ typedef struct salvo_topic_entry {
     uint32_t block_ms, batch_bytes, batch_messages;
     uint64_t linger_ns;
     char name[SALVO_TOPIC_NAME_MAX + 1];
+    salvo_driver_topic driver;
     _Alignas(64) _Atomic uint64_t refused[SALVO_REFUSALS];
 } salvo_topic_entry;
 
@@ -40,6 +44,11 @@ typedef struct salvo_topic_table {
 
 int salvo_topics_open(salvo_topic_table *table, uint32_t max);
 void salvo_topics_close(salvo_topic_table *table);
+
+/* What the driver is told of the topic; 0, INVALID (with the text set) or NOMEM. */
+int salvo_topic_driver_fill(salvo_driver_topic *d, const salvo_config *config, const char *topic,
+                            const salvo_topic_options *options);
+void salvo_topic_driver_free(salvo_driver_topic *d);
 
 /* The entry of an id, or NULL. */
 static inline salvo_topic_entry *salvo_topic_at(salvo_topic_table *table, salvo_topic topic)

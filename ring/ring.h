@@ -270,6 +270,16 @@ static inline bool salvo_ring_ready(const salvo_ring *ring, uint32_t sequence)
                                 memory_order_acquire) == sequence + 1;
 }
 
+/* Ring memory is checked before it is believed: may `length` bytes from `payload` on (as given by
+ * salvo_ring_payload) be read, whatever a descriptor says? */
+static inline bool salvo_ring_holds(const salvo_ring *ring, const void *payload, uint32_t length)
+{
+    size_t at = (size_t)((const unsigned char *)payload - ring->bytes);
+    size_t capacity = ((size_t)ring->unit_mask + 1) * SALVO_RING_UNIT;
+    return length <= ring->max_units * SALVO_RING_UNIT &&
+           (!(ring->flags & SALVO_RING_UNMIRRORED) || length <= capacity - at);
+}
+
 static inline uint64_t salvo_ring_head(const salvo_ring *ring)
 {
     return atomic_load_explicit(&ring->segment->head, memory_order_acquire);

@@ -9,6 +9,8 @@ static const salvo_driver_ops *const drivers[] = {
     &salvo_driver_kafka,
     &salvo_driver_memory,
     &salvo_driver_null,
+    &salvo_driver_redis,
+    &salvo_driver_rabbitmq,
 };
 
 const salvo_driver_ops *salvo_driver_find(const char *name)

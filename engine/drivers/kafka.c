@@ -224,8 +224,10 @@ static int kafka_require(void *handle, uint32_t timeout_ms, char *error, size_t 
     }
 }
 
-static int kafka_topic(void *handle, uint32_t topic, const char *name)
+static int kafka_topic(void *handle, uint32_t topic, const char *name,
+                           const salvo_driver_topic *options)
 {
+    (void)options;
     return salvo_kafka_topic_add(handle, topic, name);
 }
 

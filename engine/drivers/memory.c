@@ -140,8 +140,10 @@ static int memory_require(void *handle, uint32_t timeout_ms, char *error, size_t
     return 0;
 }
 
-static int memory_topic(void *handle, uint32_t topic, const char *name)
+static int memory_topic(void *handle, uint32_t topic, const char *name,
+                            const salvo_driver_topic *options)
 {
+    (void)options;
     memory_handle *h = handle;
     if (topic >= h->env.max_topics)
         return SALVO_ERR_LIMIT;

@@ -95,8 +95,10 @@ static int null_require(void *handle, uint32_t timeout_ms, char *error, size_t e
     return 0;
 }
 
-static int null_topic(void *handle, uint32_t topic, const char *name)
+static int null_topic(void *handle, uint32_t topic, const char *name,
+                          const salvo_driver_topic *options)
 {
+    (void)options;
     null_handle *h = handle;
     (void)name;
     if (topic >= h->max_topics)

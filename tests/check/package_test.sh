@@ -34,10 +34,17 @@ runs "$scratch/one_shared"
 runs "$scratch/one_static"
 ! ldd "$scratch/one_static" | grep -q libsalvo || complain "the static program needs libsalvo.so"
 
+# All that the archive needs is named: a program that takes every object of it links too.
+# shellcheck disable=SC2046
+"${CC:-cc}" "${flags[@]}" "$user/one.c" -o "$scratch/one_whole" $(pkg-config --cflags salvo) \
+    $(pkg-config --libs --static salvo |
+        sed 's/-lsalvo/-Wl,--whole-archive -l:libsalvo.a -Wl,--no-whole-archive/')
+runs "$scratch/one_whole"
+
 version=$(pkg-config --modversion salvo)
-configure() {
+configure() { # FOLDER [VERSION]
     "$cmake" -S "$user" -B "$scratch/$1" -DCMAKE_PREFIX_PATH="$prefix" \
-        -DWANTED_VERSION="$1" >"$scratch/log" 2>&1
+        -DWANTED_VERSION="${2-$1}" >"$scratch/log" 2>&1
 }
 if configure "$version" && "$cmake" --build "$scratch/$version" >"$scratch/log" 2>&1; then
     runs "$scratch/$version/one_shared"
@@ -45,6 +52,11 @@ if configure "$version" && "$cmake" --build "$scratch/$version" >"$scratch/log" 
 else
     complain "the CMake package: $(tail -n 30 "$scratch/log")"
 fi
+# Where something is missing, the package says what.
+PKG_CONFIG_LIBDIR=/nowhere PKG_CONFIG_PATH='' configure lacking "$version" &&
+    complain "the CMake package found the static library's needs where there are none"
+tr '\n' ' ' <"$scratch/log" | grep -q 'librdkafka.*liburing.*libzstd' ||
+    complain "the CMake package does not say what is missing: $(tail -n 5 "$scratch/log")"
 ! configure 99.0 || complain "the CMake package claims to be version 99.0"
 
 while read -r path; do

@@ -45,8 +45,9 @@ awk 'match($0, /^ *# *include *[<"][^>"]*[>"]/) {
          print FILENAME "\t" FNR "\t" substr(name, 1, 1) "\t" substr(name, 2, length(name) - 2)
      }' "${sources[@]}" >"$scratch/includes"
 
+packers='lz4|zstd|snappy|zlib'
 vendor='^(librdkafka/|hiredis/|amqp|rabbitmq-c/|ck_|toml|jansson|avro|curl/|openssl/|jemalloc/'
-vendor+='|benchmark/|cmocka|liburing|lz4|zstd|snappy|zlib|microhttpd)'
+vendor+="|benchmark/|cmocka|liburing|$packers|microhttpd)"
 
 # rule_broken FILE FORM NAME: prints why, or nothing
 rule_broken() {
@@ -63,8 +64,18 @@ rule_broken() {
     ring/*)
         [[ $name == salvo/* || $is_vendor = 1 ]] &&
             echo "ring/ includes nothing of the project and no library" ;;
+    codecs/*)
+        [[ $name == salvo/* && $name != salvo/err.h ]] &&
+            echo "codecs/ knows the engine's error numbers and nothing else of it"
+        [[ $is_vendor = 0 || $name =~ ^($packers) ]] ||
+            echo "the libraries of codecs/ are those that compress" ;;
     engine/drivers/*)
         driver_rule "$file" "$form" "$name" "$is_vendor" ;;
+    engine/io/*)
+        [[ $form == '<' || -e $near || $name =~ ^(\.\./)?(clock|error)\.h$ ]] ||
+            echo "io/ sees its own headers, clock.h and error.h"
+        [[ $is_vendor = 0 || $name == liburing* || $name == openssl/* ]] ||
+            echo "the libraries of io/ are liburing and OpenSSL" ;;
     engine/include/*)
         [[ $form == '<' && ($name == salvo/* || $name =~ ^std[a-z]+\.h$) ]] ||
             echo "a public header includes only <salvo/...> and the C library" ;;
@@ -77,17 +88,18 @@ rule_broken() {
     return 0
 }
 
-# A driver sees driver.h, the clock, errors, the configuration's getters, io/, its own headers
-# (their names begin with the driver's) and its one library.
+# A driver sees driver.h, the clock, errors, the configuration's getters, io/, the table of codecs,
+# its own headers (their names begin with the driver's) and its one library.
 driver_rule() {
     local file=$1 form=$2 name=$3 is_vendor=$4 own
     own=${file##*/}
     own=${own%.*}
     own=${own%%_*}
-    if [[ $form == '"' && $name != io/* &&
+    if [[ $form == '"' && ! $name =~ ^(io/)?(io|url)\.h$ && $name != compress.h &&
           ! $name =~ ^(\.\./)?(driver|clock|error|config_(internal|keys))\.h$ &&
           $name != "$own"*.h ]]; then
-        echo "a driver sees driver.h, clock.h, error.h, config_internal.h, io/, its own headers"
+        echo "a driver sees driver.h, clock.h, error.h, config_internal.h, io.h, url.h," \
+            "compress.h, its own headers"
     fi
     [ "$is_vendor" = 0 ] && return
     case "$own:$name" in

@@ -24,6 +24,7 @@
 #define TOKENS 4096
 #define SECONDS UINT64_C(1000000000)
 #define ops salvo_driver_kafka
+static const salvo_driver_topic plain;
 
 /* The engine's iterator, here over an array: walk is the batch's first message. */
 bool salvo_batch_next(const salvo_driver_batch *batch, salvo_driver_cursor *cursor,
@@ -250,7 +251,7 @@ static void values_keys_and_nulls_arrive_as_sent(void **state)
     world *w = new_world(servers());
     create_topic(servers(), fresh(name, "plain"), 2);
     open_it(w);
-    assert_int_equal(ops.topic(w->handle, 3, name), 0);
+    assert_int_equal(ops.topic(w->handle, 3, name, &plain), 0);
     assert_int_equal(wait_partitions(w, 3, 20), 2);
     salvo_driver_message m[5] = {text_message("k", "v"), text_message(NULL, "no key"),
                                  text_message("", ""), text_message("tomb", NULL),
@@ -301,7 +302,7 @@ static void headers_and_timestamps_arrive(void **state)
     world *w = new_world(servers());
     create_topic(servers(), fresh(name, "extras"), 1);
     open_it(w);
-    assert_int_equal(ops.topic(w->handle, 0, name), 0);
+    assert_int_equal(ops.topic(w->handle, 0, name, &plain), 0);
     assert_int_equal(wait_partitions(w, 0, 20), 1);
     uint32_t used = pack_header(headers, "trace", "abc");
     used += pack_header(headers + used, "nothing", NULL);
@@ -347,7 +348,7 @@ static void every_compression_arrives_in_order(void **state)
         set(w, "kafka_compression_type", kinds[kind]);
         create_topic(servers(), fresh(name, kinds[kind]), 1);
         open_it(w);
-        assert_int_equal(ops.topic(w->handle, 0, name), 0);
+        assert_int_equal(ops.topic(w->handle, 0, name, &plain), 0);
         assert_int_equal(wait_partitions(w, 0, 20), 1);
         for (int i = 0; i < COUNT; i++) {
             memset(values[i], 'x', sizeof values[i]);
@@ -378,7 +379,7 @@ static void large_and_too_large(void **state)
     set(w, "max_message_bytes", "4194304");
     create_topic(servers(), fresh(name, "large"), 1);
     open_it(w);
-    assert_int_equal(ops.topic(w->handle, 0, name), 0);
+    assert_int_equal(ops.topic(w->handle, 0, name, &plain), 0);
     assert_int_equal(wait_partitions(w, 0, 20), 1);
     char *big = malloc(8u << 20);
     assert_non_null(big);
@@ -427,7 +428,7 @@ static void nobody_answers(void **state)
     assert_int_equal(ops.require(w->handle, 700, error, sizeof error), SALVO_ERR_UNREACHABLE);
     assert_non_null(strstr(error, "127.0.0.1:1"));
     assert_non_null(strstr(error, "onnect"));
-    assert_int_equal(ops.topic(w->handle, 0, "nowhere"), 0);
+    assert_int_equal(ops.topic(w->handle, 0, "nowhere", &plain), 0);
     assert_int_equal(wait_partitions(w, 0, 1), 0);
     ops.state(w->handle, error, sizeof error);
     assert_memory_equal(error, "down: ", 6);
@@ -447,7 +448,7 @@ static void a_fatal_error_gives_all_back(void **state)
     world *w = new_world(servers());
     create_topic(servers(), fresh(name, "fatal"), 1);
     open_it(w);
-    assert_int_equal(ops.topic(w->handle, 0, name), 0);
+    assert_int_equal(ops.topic(w->handle, 0, name, &plain), 0);
     assert_int_equal(wait_partitions(w, 0, 20), 1);
     enum { COUNT = 200 };
     salvo_driver_message m[COUNT];
@@ -475,7 +476,7 @@ static void a_fatal_error_gives_all_back(void **state)
     /* The engine's part: a new handle, what came back first. */
     ops.close(w->handle);
     open_it(w);
-    assert_int_equal(ops.topic(w->handle, 0, name), 0);
+    assert_int_equal(ops.topic(w->handle, 0, name, &plain), 0);
     assert_int_equal(wait_partitions(w, 0, 20), 1);
     uint64_t token = submit(w, 0, 0, m, COUNT);
     settle(w, token, 20);
@@ -528,7 +529,7 @@ static void unknown_topics_are_told_and_mended(void **state)
     char error[512] = "";
     assert_int_equal(ops.require(w->handle, 10000, error, sizeof error), 0);
     fresh(name, "missing");
-    assert_int_equal(ops.topic(w->handle, 0, name), 0);
+    assert_int_equal(ops.topic(w->handle, 0, name, &plain), 0);
     assert_int_equal(wait_partitions(w, 0, 20), SALVO_ERR_UNKNOWN_TOPIC);
     assert_null(reader(w, name, SALVO_ERR_UNKNOWN_TOPIC));
     create_topic(*state, name, 3);
@@ -548,7 +549,7 @@ static void a_killed_broker_loses_nothing(void **state)
     world *w = new_world(*state);
     create_topic(*state, fresh(name, "killed"), 1);
     open_it(w);
-    assert_int_equal(ops.topic(w->handle, 0, name), 0);
+    assert_int_equal(ops.topic(w->handle, 0, name, &plain), 0);
     assert_int_equal(wait_partitions(w, 0, 20), 1);
     for (uint32_t i = 0; i < TOTAL; i++) {
         values[i] = i;

@@ -46,7 +46,7 @@ static void refuses_what_is_not_there(void **state)
     assert_int_equal(f.ops->submit(f.handle, &b, 1), SALVO_ERR_UNKNOWN_TOPIC);
     b.topic = FIXTURE_TOPICS;
     assert_int_equal(f.ops->submit(f.handle, &b, 1), SALVO_ERR_UNKNOWN_TOPIC);
-    assert_int_equal(f.ops->topic(f.handle, FIXTURE_TOPICS, "over"), SALVO_ERR_LIMIT);
+    assert_int_equal(f.ops->topic(f.handle, FIXTURE_TOPICS, "over", &f.plain), SALVO_ERR_LIMIT);
     fixture_expect_nothing(&f);
     fixture_close(&f);
 }

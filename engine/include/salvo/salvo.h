@@ -68,6 +68,11 @@ typedef struct salvo_topic_options { /* zero means default */
     uint32_t linger_us;
     uint32_t batch_bytes;
     uint32_t batch_messages;
+    /* Of the drivers; texts are copied, NULL or 0 means the configuration's. */
+    const char *payload_compression; /* "none", "gzip", "lz4", "zstd", "snappy" */
+    uint64_t redis_maxlen;           /* messages, roughly; UINT64_MAX: no bound */
+    const char *rabbitmq_exchange, *rabbitmq_exchange_type, *rabbitmq_routing_key;
+    uint32_t redis_nomkstream, rabbitmq_optional; /* 1: yes, 2: no; optional: not mandatory */
 } salvo_topic_options;
 
 typedef struct salvo_report {
