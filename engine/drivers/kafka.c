@@ -173,6 +173,23 @@ static int start(salvo_kafka *k, char *error, size_t error_size)
     return err;
 }
 
+/* Once per producer: which client does it, where another was asked for. */
+static int kafka_open_shared(const salvo_config *config, void **shared, char *error,
+                             size_t error_size)
+{
+    (void)error, (void)error_size;
+    *shared = NULL;
+    if (!salvo_config_is(config, "kafka_backend", "confluent"))
+        salvo_log(SALVO_LOG_INFO, "kafka_backend = %s: this build sends through librdkafka",
+                  salvo_config_get(config, "kafka_backend"));
+    return 0;
+}
+
+static void kafka_close_shared(void *shared)
+{
+    (void)shared;
+}
+
 static int kafka_open(const salvo_driver_env *env, void **handle, char *error, size_t error_size)
 {
     *handle = NULL;
@@ -524,6 +541,8 @@ const salvo_driver_ops salvo_driver_kafka = {
     .name = "kafka",
     .capabilities = kafka_capabilities,
     .overhead_bytes = kafka_overhead_bytes,
+    .open_shared = kafka_open_shared,
+    .close_shared = kafka_close_shared,
     .open = kafka_open,
     .require = kafka_require,
     .topic = kafka_topic,
