@@ -40,11 +40,6 @@ static int choose_driver(const salvo_config *config, salvo *producer,
                         name, of_producer->name);
         return SALVO_ERR_INVALID;
     }
-    if ((*out)->open_shared && !producer) {
-        salvo_error_set("the data of the %s broker lives in its producer: give that producer",
-                        name);
-        return SALVO_ERR_INVALID;
-    }
     return 0;
 }
 

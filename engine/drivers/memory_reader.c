@@ -90,6 +90,11 @@ int salvo_memory_reader_open(const salvo_config *config, void *shared, const cha
 {
     salvo_memory_store *store = shared;
     (void)config;
+    if (!store) {
+        snprintf(error, error_size,
+                 "the data of the memory broker lives in its producer: give that producer");
+        return SALVO_ERR_INVALID;
+    }
     pthread_mutex_lock(&store->mutex);
     salvo_memory_topic *found = wait_for_topic(store, topic, options->open_timeout_ms);
     memory_reader *r = NULL;

@@ -213,7 +213,9 @@ static int rabbitmq_submit(void *handle, const salvo_driver_batch *batch, uint64
         return SALVO_ERR_INVALID;
     if (r->topics[batch->topic].error)
         return r->topics[batch->topic].error;
-    if (!r->ready || r->link.blocked || r->purged || r->slots.untaken >= r->window ||
+    /* Not for the window: one credit may be used for several batches, and a refusal costs the
+     * engine's backoff. What is beyond the window waits in the slots. */
+    if (!r->ready || r->link.blocked || r->purged ||
         salvo_rabbitmq_slots_tokens(&r->slots) >= r->env->max_batches ||
         !salvo_rabbitmq_slots_add(&r->slots, batch, token))
         return SALVO_ERR_TRANSIENT;
@@ -228,8 +230,8 @@ static void let_go(salvo_rabbitmq *r, bool unsent)
 {
     if (!r->link.conn)
         return;
-    uint64_t sent = salvo_io_bytes_sent(r->link.conn);
-    if (!unsent && !r->writer.active && r->stable_end <= sent)
+    uint64_t released = salvo_io_bytes_released(r->link.conn);
+    if (!unsent && !r->writer.active && r->stable_end <= released)
         return;
     salvo_rabbitmq_link_fail(&r->link, SALVO_ERR_UNREACHABLE,
                              "the server took no more until a delivery deadline");
@@ -297,11 +299,10 @@ static int rabbitmq_poll(void *handle, salvo_driver_outcome *outcomes, uint32_t 
     return (int)salvo_rabbitmq_slots_hand_out(&r->slots, outcomes, max);
 }
 
+/* Nothing lingers here: each poll publishes what it may and hands it to the kernel. */
 static void rabbitmq_flush(void *handle)
 {
-    salvo_rabbitmq *r = handle;
-    (void)salvo_rabbitmq_publish(r);
-    salvo_rabbitmq_link_send(&r->link);
+    (void)handle;
 }
 
 static int rabbitmq_descriptors(void *handle, int *fds, int max)

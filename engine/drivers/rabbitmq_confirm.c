@@ -146,7 +146,8 @@ static void on_return_header(salvo_rabbitmq *r, const salvo_rabbitmq_frame *fram
     r->returned.left = salvo_rabbitmq_get_be(frame->payload + 4, 8);
     r->returned.active = r->returned.left != 0;
     const amqp_basic_properties_t *p = decoded;
-    if (!(p->_flags & AMQP_BASIC_MESSAGE_ID_FLAG) || !salvo_rabbitmq_id_parse(r, p->message_id, &seq))
+    if (!(p->_flags & AMQP_BASIC_MESSAGE_ID_FLAG) ||
+        !salvo_rabbitmq_id_parse(r, p->message_id, &seq))
         return; /* not one of ours: nothing that we wait for */
     for (uint64_t tag = r->first_tag; tag != r->next_tag; tag++) {
         salvo_rabbitmq_entry *e = out_at(r, tag);
@@ -216,8 +217,10 @@ static uint32_t count_open(salvo_rabbitmq *r, salvo_rabbitmq_entry **only)
     return n;
 }
 
-static int32_t status_of(uint16_t code)
+static int32_t status_of(uint16_t code, const char *text)
 {
+    if (code == AMQP_PRECONDITION_FAILED && strstr(text, "larger than")) /* max_message_size */
+        return SALVO_ERR_TOO_LARGE;
     return code == AMQP_ACCESS_REFUSED ? SALVO_ERR_AUTH
            : code == AMQP_NOT_FOUND    ? SALVO_ERR_UNKNOWN_TOPIC
                                        : SALVO_ERR_REJECTED;
@@ -236,7 +239,7 @@ static void on_close(salvo_rabbitmq *r, const amqp_channel_close_t *close)
     if (open == 1 && (close->reply_code != AMQP_NOT_FOUND || only->alone)) {
         r->env->log(SALVO_LOG_ERROR, "rabbitmq: topic '%s': the server refused a message: %u %s",
                     r->topics[r->slots.slot[only->slot].batch.topic].name, close->reply_code, text);
-        salvo_rabbitmq_entry_settle(r, only, status_of(close->reply_code));
+        salvo_rabbitmq_entry_settle(r, only, status_of(close->reply_code, text));
     }
     salvo_rabbitmq_out_lost(r, salvo_io_bytes_sent(r->link.conn));
     r->careful = r->again_count;
@@ -246,12 +249,10 @@ static void on_close(salvo_rabbitmq *r, const amqp_channel_close_t *close)
     amqp_channel_close_ok_t ok = {0};
     amqp_channel_open_t again = {0};
     amqp_confirm_select_t select = {0};
-    if (!salvo_rabbitmq_put_method(&r->link, SALVO_RABBITMQ_PUBLISHING, AMQP_CHANNEL_CLOSE_OK_METHOD,
-                                   &ok) ||
-        !salvo_rabbitmq_put_method(&r->link, SALVO_RABBITMQ_PUBLISHING, AMQP_CHANNEL_OPEN_METHOD,
-                                   &again) ||
-        !salvo_rabbitmq_put_method(&r->link, SALVO_RABBITMQ_PUBLISHING, AMQP_CONFIRM_SELECT_METHOD,
-                                   &select))
+    const uint16_t channel = SALVO_RABBITMQ_PUBLISHING;
+    if (!salvo_rabbitmq_put_method(&r->link, channel, AMQP_CHANNEL_CLOSE_OK_METHOD, &ok) ||
+        !salvo_rabbitmq_put_method(&r->link, channel, AMQP_CHANNEL_OPEN_METHOD, &again) ||
+        !salvo_rabbitmq_put_method(&r->link, channel, AMQP_CONFIRM_SELECT_METHOD, &select))
         salvo_rabbitmq_link_fail(&r->link, SALVO_ERR_UNREACHABLE, "no room to open the channel "
                                                                   "again");
 }

@@ -49,15 +49,16 @@ static void compress(salvo_rabbitmq *r, salvo_rabbitmq_content *c)
     void **context = context_of(r, codec);
     if (!context)
         return;
-    if (r->scratch_bytes < c->body_len) {
-        uint8_t *more = realloc(r->scratch, c->body_len);
+    size_t room = codec->bound(c->body_len); /* some codecs want all of it */
+    if (r->scratch_bytes < room) {
+        uint8_t *more = realloc(r->scratch, room);
         if (!more)
             return;
         r->scratch = more;
-        r->scratch_bytes = c->body_len;
+        r->scratch_bytes = room;
     }
-    size_t n = codec->compress(*context, c->body, c->body_len, r->scratch, c->body_len - 1);
-    if (n == 0)
+    size_t n = codec->compress(*context, c->body, c->body_len, r->scratch, room);
+    if (n == 0 || n >= c->body_len)
         return;
     c->encoding = codec->content_encoding;
     c->body = r->scratch;

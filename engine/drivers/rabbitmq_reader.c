@@ -201,8 +201,9 @@ static int wait_open(reader *r, uint32_t timeout_ms, char *error, size_t error_s
         if (r->stage == FAILED && !again)
             return say(r, error, error_size);
         if (now >= end) {
-            snprintf(error, error_size, "rabbitmq: %s:%s did not answer within %u ms",
-                     r->link.url.host, r->link.url.port, timeout_ms);
+            snprintf(error, error_size, "rabbitmq: %s:%s did not answer within %u ms%s%s",
+                     r->link.url.host, r->link.url.port, timeout_ms, r->why[0] ? ": " : "",
+                     r->why);
             return SALVO_ERR_UNREACHABLE;
         }
         (void)salvo_io_wait(r->link.io, SLICE_MS);

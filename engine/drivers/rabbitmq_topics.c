@@ -136,7 +136,8 @@ static void answered(salvo_rabbitmq *r)
 {
     if (r->asked == UINT32_MAX) {
         salvo_rabbitmq_link_fail(&r->link, SALVO_ERR_UNREACHABLE,
-                                 "the server broke the protocol: it declared what nobody asked for");
+                                 "the server broke the protocol: it declared what nobody asked "
+                                 "for");
         return;
     }
     salvo_rabbitmq_topic *t = &r->topics[r->asked];

@@ -129,14 +129,6 @@ static void abandon(salvo_redis *h, salvo_redis_entry *e)
         salvo_redis_settle(h, e, e->limit, SALVO_ERR_MAYBE, -1);
 }
 
-/* What the kernel surely has no more use for: less than salvo_io_bytes_sent(), which is an upper
- * bound. */
-static uint64_t bytes_taken(const salvo_redis *h)
-{
-    const salvo_io_conn *conn = h->link.conn;
-    return salvo_io_bytes_put(conn) - (h->out_bytes - salvo_io_room(conn));
-}
-
 /* Past the deadline. False: the connection stands in the way (it still reads from the batch). */
 static bool expire(salvo_redis *h, salvo_redis_entry *e, uint64_t now_ns)
 {
@@ -144,7 +136,7 @@ static bool expire(salvo_redis *h, salvo_redis_entry *e, uint64_t now_ns)
     uint32_t topic = e->batch.topic;
     bool unsent = surely_unsent_from(e) < e->limit;
     bool late = !up || now_ns >= e->batch.deadline_ns + GRACE_NS;
-    if (late && up && e->stable_end > bytes_taken(h))
+    if (late && up && e->stable_end > salvo_io_bytes_released(h->link.conn))
         return false;
     if (late)
         abandon(h, e);

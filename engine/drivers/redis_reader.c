@@ -147,6 +147,8 @@ static void *on_string(const redisReadTask *task, char *text, size_t length)
     if (depth == 0) {
         r->type = task->type;
         snprintf(r->error, sizeof r->error, "%.*s", (int)(length < 150 ? length : 150), text);
+        for (char *c = r->error; *c; c++) /* it goes to terminals: one line, printable */
+            *c = *c >= ' ' && *c < 127 ? *c : '?';
     } else if (r->no_memory || r->overflow) {
         return &present;
     } else if (depth == r->id_depth && task->idx == 0) {

@@ -53,7 +53,8 @@ int salvo_io_open(const salvo_io_options *options, salvo_io **out, char *error, 
 void salvo_io_close(salvo_io *io); /* disconnects what is left; waits for a resolution under way */
 const char *salvo_io_backend(const salvo_io *io); /* "io_uring" or "poll" */
 
-/* Descriptors that become readable when salvo_io_step() has work; how many (<= max). */
+/* Descriptors that become readable when salvo_io_step() has work; how many (<= max, 2 suffice).
+ * Ask right before each sleep: they are armed by it. Deadlines of connects they do not tell. */
 int salvo_io_descriptors(const salvo_io *io, int *fds, int max);
 
 /* Send, receive, connect as far as it goes without blocking. > 0: something happened on some
@@ -76,7 +77,8 @@ void salvo_io_disconnect(salvo_io_conn *conn);
 /* Outgoing. May be used while CONNECTING: it goes out once UP.
  * reserve: `n` bytes in one piece, to be written and then committed (n or fewer), NULL when there
  * is no room now. put: a copy; false when there is no room now. put_stable: no copy; the bytes
- * stay unchanged until they were sent or the connection is disconnected. Room counts all of them. */
+ * stay unchanged until bytes_released() passed them or the connection is disconnected (short ones
+ * are copied all the same). Room counts all of them. It all goes out in the next steps. */
 size_t salvo_io_room(const salvo_io_conn *conn);
 void *salvo_io_reserve(salvo_io_conn *conn, size_t n);
 void salvo_io_commit(salvo_io_conn *conn, size_t n);
@@ -87,6 +89,10 @@ bool salvo_io_put_stable(salvo_io_conn *conn, const void *bytes, size_t n);
  * beyond was surely not sent. */
 uint64_t salvo_io_bytes_put(const salvo_io_conn *conn);
 uint64_t salvo_io_bytes_sent(const salvo_io_conn *conn);
+
+/* How many of them are not looked at any more, so that stable pieces among them may change (never
+ * too many): less than bytes_sent() while the kernel has some in its hands. */
+uint64_t salvo_io_bytes_released(const salvo_io_conn *conn);
 
 /* Incoming: what arrived and was not consumed, in one piece, valid until the next step. */
 size_t salvo_io_input(salvo_io_conn *conn, const void **bytes);

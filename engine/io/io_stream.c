@@ -186,6 +186,11 @@ uint64_t salvo_io_bytes_sent(const salvo_io_conn *conn)
     return conn->out.taken + (conn->tls == NULL ? conn->flying_bytes : 0);
 }
 
+uint64_t salvo_io_bytes_released(const salvo_io_conn *conn)
+{
+    return conn->out.taken;
+}
+
 /* --- in ------------------------------------------------------------------------------------ */
 
 int salvo_io_in_open(salvo_io_in *in, size_t bytes)

@@ -8,10 +8,9 @@
  * there are completions.
  *
  * Guarantees: a buffer or a stable piece is not let go before its operation has completed
- * (remove() cancels, then waits); bytes_sent counts what is in the kernel's hands. The kernel
- * runs completions on the thread that submitted and cancels what an ending thread left; so when
- * the handle has moved to another thread (opened by one, used by a flusher), what is in flight is
- * taken back and submitted again there.
+ * (remove() cancels, then waits); bytes_sent counts what is in the kernel's hands. The handle may
+ * move to another thread, as from the one that opens it to a flusher: what the kernel cancels
+ * because the thread that submitted it ended is submitted anew.
  */
 #include "io_internal.h"
 
@@ -24,8 +23,7 @@ enum { ENTRIES = 64, ROUNDS_A_STEP = 16, RECALL_TRIES = 1000, GIVE_UP_NS = 10000
 typedef struct uring {
     struct io_uring ring;
     salvo_io *io;
-    pthread_t owner;
-    bool owned, broken;
+    bool broken;
     uint64_t failing_since_ns; /* 0: the last submission was taken */
 } uring;
 
@@ -288,23 +286,8 @@ static void uring_room(salvo_io_conn *conn)
     (void)conn; /* a step looks at every connection, and so does descriptors() */
 }
 
-static void move_here(salvo_io *io)
-{
-    uring *u = ring_of(io);
-    pthread_t self = pthread_self();
-    if (u->owned && pthread_equal(u->owner, self))
-        return;
-    if (u->owned)
-        for (salvo_io_conn *conn = io->conns; conn != NULL; conn = conn->next)
-            if (in_flight(conn))
-                recall(conn);
-    u->owner = self;
-    u->owned = true;
-}
-
 static void uring_step(salvo_io *io)
 {
-    move_here(io);
     for (int round = 0; round < ROUNDS_A_STEP; round++) {
         bool urgent = prepare(io);
         if (round > 0 && !urgent)
@@ -318,14 +301,13 @@ static void uring_step(salvo_io *io)
 
 static int uring_descriptors(const salvo_io *io, int *fds, int max)
 {
-    if (max < 2)
-        return 0;
-    uring *u = ring_of(io);
-    prepare(u->io);
-    submit(u->io);
-    fds[0] = u->ring.ring_fd;
-    fds[1] = io->event_fd;
-    return 2;
+    const int mine[] = {ring_of(io)->ring.ring_fd, io->event_fd};
+    int n = max < 2 ? max : 2;
+    prepare(ring_of(io)->io); /* or nothing would complete while the caller sleeps */
+    submit(ring_of(io)->io);
+    for (int i = 0; i < n; i++)
+        fds[i] = mine[i];
+    return n;
 }
 
 const salvo_io_backend_ops salvo_io_uring = {

@@ -196,6 +196,8 @@ static bool talk(salvo_io *io, salvo_io_conn *conn)
                      strerror(plan.error), (unsigned long long)got, (unsigned long long)put);
     }
     assert_true(salvo_io_bytes_sent(conn) >= got);
+    if (salvo_io_conn_state(conn) != SALVO_IO_DOWN)
+        assert_string_equal(salvo_io_conn_error(conn), "");
     return got == TOTAL;
 }
 
@@ -260,7 +262,7 @@ static void every_call(const char *backend, bool stays)
             continue;
         int before = count_descriptors();
         completed = down = refused = 0;
-        each_time(backend, (call)which, ENOMEM, stays);
+        each_time(backend, (call)which, stays ? EPERM : ENOMEM, stays);
         if (!stays) {
             each_time(backend, (call)which, EINTR, false);
             each_time(backend, (call)which, EINVAL, false);
@@ -281,6 +283,52 @@ static void each_call_fails_for_good(void **state)
 {
     const io_fixture *f = *state;
     every_call(f->backend, true);
+}
+
+/* An error that usually passes is waited out, but not for ever. */
+static void a_shortage_that_stays_is_down(void **state)
+{
+    const io_fixture *f = *state;
+    plan.which = C_RING_SUBMIT;
+    plan.at = 3;
+    plan.error = ENOMEM;
+    plan.stays = true;
+    atomic_store(&plan.seen, 0);
+    completed = down = 0;
+    converse(f->backend, "127.0.0.1", false);
+    assert_int_equal(strcmp(f->backend, "poll") == 0 ? completed : down, 1);
+}
+
+/* A ring that refused its work serves the next connection. */
+static void a_ring_gets_a_new_chance(void **state)
+{
+    const io_fixture *f = *state;
+    uint8_t byte = pattern(0);
+    const void *bytes;
+    peer first = {.deed = PEER_ECHO}, second = {.deed = PEER_ECHO};
+    peer_start(&first);
+    peer_start(&second);
+    salvo_io_target target = io_target(&first), next = io_target(&second);
+    plan.which = C_RING_SUBMIT;
+    plan.at = 1;
+    plan.error = EINVAL;
+    plan.stays = false;
+    atomic_store(&plan.seen, 1); /* not yet */
+    salvo_io_sys = &failing;
+    salvo_io_conn *conn = io_up(f->io, &target);
+    if (strcmp(f->backend, "poll") != 0) {
+        assert_true(salvo_io_put(conn, &byte, 1));
+        atomic_store(&plan.seen, 0);
+        io_expect_down(f->io, conn, "io_uring does not take work any more");
+    }
+    salvo_io_disconnect(conn);
+    conn = io_up(f->io, &next);
+    assert_true(salvo_io_put(conn, &byte, 1));
+    while (salvo_io_input(conn, &bytes) == 0)
+        salvo_io_wait(f->io, 1000);
+    salvo_io_disconnect(conn);
+    peer_end(&first);
+    peer_end(&second);
 }
 
 /* auto falls back where the kernel forbids io_uring; asked for by name it is an error. */
@@ -309,6 +357,8 @@ static void a_forbidden_ring_means_poll(void **state)
 int main(void)
 {
     static const io_case cases[] = {CASE(each_call_fails_once), CASE(each_call_fails_for_good),
+                                    CASE(a_shortage_that_stays_is_down),
+                                    CASE(a_ring_gets_a_new_chance),
                                     CASE(a_forbidden_ring_means_poll)};
     for (size_t i = 0; i < TOTAL; i++)
         whole[i] = pattern(i);

@@ -292,11 +292,19 @@ static inline void peer_end(peer *p)
 
 /* --- the module's side --------------------------------------------------------------------- */
 
+static atomic_int io_wakes;
+
+static inline void io_count_wake(void *wakes)
+{
+    atomic_fetch_add((atomic_int *)wakes, 1);
+}
+
 static inline salvo_io *io_open(const char *backend)
 {
     char error[256] = "";
     salvo_io *io = NULL;
-    salvo_io_options options = {.backend = backend, .now_ns = io_now};
+    salvo_io_options options = {.backend = backend, .now_ns = io_now, .wake = io_count_wake,
+                                .flusher = &io_wakes};
     int err = salvo_io_open(&options, &io, error, sizeof error);
     if (err)
         fail_msg("%s", error);
