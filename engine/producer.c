@@ -121,8 +121,10 @@ static int open_flushers(salvo *p, const salvo_options *o)
         err = p->driver->require(p->flushers[0].handle,
                                  o->open_timeout_ms != 0 ? o->open_timeout_ms : 10000, error,
                                  sizeof error);
-    if (err != 0)
-        salvo_error_set("%s: %s", p->driver->name, error[0] != '\0' ? error : salvo_strerror(err));
+    if (err != 0 && error[0] != '\0') /* a driver's texts name it */
+        salvo_error_set("%s", error);
+    else if (err != 0)
+        salvo_error_set("%s: %s", p->driver->name, salvo_strerror(err));
     return err;
 }
 

@@ -41,6 +41,8 @@ static void print_help(FILE *to)
     fputs("\n`salvo COMMAND --help` tells the rest; so does man salvo.\n\nexamples\n"
           "  seq 1000000 | salvo produce --broker kafka --topic numbers\n"
           "  salvo consume --broker kafka --topic numbers --exit-at-end\n"
+          "  salvo produce --broker redis -s redis_url=redis://localhost:6379/0 -t lines FILE\n"
+          "  salvo produce --broker rabbitmq -t lines FILE\n"
           "  salvo config --changed\n", to);
 }
 

@@ -133,7 +133,8 @@ static bool take_option(produce_options *o, int option, char *text)
     case 's': return salvo_cli_set_pair(&o->settings, "produce", text);
     case OPT_CONFIG: o->settings.file = text; return true;
     case OPT_LINGER: return set_linger(o, text);
-    case OPT_COMPRESSION:
+    case OPT_COMPRESSION: /* each broker's driver reads its own */
+        salvo_cli_set(&o->settings, "payload_compression", text, "--compression");
         salvo_cli_set(&o->settings, "kafka_compression_type", text, "--compression");
         return true;
     case OPT_PERCENTILES: o->percentiles = text; return true;

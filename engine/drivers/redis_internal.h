@@ -59,6 +59,7 @@ typedef struct salvo_redis_flight {
     uint32_t topic;
     uint32_t first, count; /* messages */
     uint64_t put_at; /* bytes_put before it */
+    uint64_t seq;    /* of APPEND: of its first message */
     int32_t status; /* of LOCAL */
     uint32_t kind;
 } salvo_redis_flight;
@@ -74,7 +75,9 @@ typedef struct salvo_redis_topic {
     /* Exactly once. */
     char *state_key;
     bool synced, syncing;
-    uint64_t next_seq, last_seq; /* to give; of the last message sent on this connection */
+    uint64_t next_seq;  /* to give */
+    uint64_t last_seq;  /* of the last message sent on this connection */
+    uint64_t known_seq; /* up to it all outcomes are known here */
 } salvo_redis_topic;
 
 typedef struct salvo_redis {
@@ -156,8 +159,8 @@ extern const char salvo_redis_once_function[];
 int salvo_redis_once_open(salvo_redis *h);
 void salvo_redis_once_connected(salvo_redis *h);
 bool salvo_redis_once_send(salvo_redis *h, salvo_redis_entry *e);
-/* The server's last sequence of this topic is known: what it has is acknowledged. */
-void salvo_redis_once_synced(salvo_redis *h, uint32_t topic, uint64_t last);
+/* The answer to sync: what the server decided on has its outcome. False: it is none. */
+bool salvo_redis_once_synced(salvo_redis *h, uint32_t topic, const salvo_redis_reply *told);
 
 /* redis_reader.c */
 int salvo_redis_reader_open(const salvo_config *config, void *shared, const char *topic,

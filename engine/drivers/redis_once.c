@@ -3,13 +3,14 @@
  * Exactly once: resends that leave no duplicates and keep the order, by a function on the server.
  *
  * Each handle has a random name, each of its messages of a stream a sequence, each of its
- * connections an epoch. A hash on the server (salvo:once:<stream>:<name>) keeps `epoch` and
- * `last`, written together with the entries. Guarantees:
- *   - append stores a message only if the one sent before it is stored (else SALVOGAP), and skips
- *     what it has; so what is refused holds back all behind it, and a retry in order stays so.
+ * connections an epoch. A hash on the server (salvo:once:<stream>:<name>) keeps `epoch`, `last`
+ * and the ranges of sequences `refused` for good, written together with the entries. Guarantees:
+ *   - append decides on a message only after the one sent before it (else SALVOGAP), and skips
+ *     what it has; so what is refused for now holds back all behind it, and a retry in order
+ *     stays so. What is refused for good holds nothing back.
  *   - sync, the first word of a connection on a stream, fences all earlier connections off and
- *     tells `last`: what was in flight and is not behind it is stored, the rest surely is not and
- *     never will be. So after a reconnect nothing is guessed.
+ *     tells what is decided: what was in flight up to `last` is stored but for `refused`, the rest
+ *     surely is not and never will be. So after a reconnect nothing is guessed.
  * Not guaranteed: anything once the server forgets the hash but not the stream (a week after the
  * producer's last message; DEL, FLUSHALL, a failover that lost writes) while messages are in
  * flight, or once this process ends.
@@ -26,25 +27,33 @@ enum { GROUP_BYTES = 32 << 10, HEAD_BYTES = 1024 };
 
 const char salvo_redis_once_function[] =
     "#!lua name=salvo_once_1\n"
-    "local week = 604800000\n"
+    "local week, most = 604800000, 1000\n"
+    "local function text(n) return string.format('%.0f', n) end\n"
     "local function fenced()\n"
     "  return redis.error_reply('SALVOFENCED another connection of this producer came later')\n"
     "end\n"
     "local function sync(keys, args)\n"
-    "  local epoch = redis.call('HGET', keys[1], 'epoch')\n"
-    "  if epoch and tonumber(epoch) > tonumber(args[1]) then return fenced() end\n"
+    "  local state = redis.call('HMGET', keys[1], 'epoch', 'last', 'refused')\n"
+    "  if state[1] and tonumber(state[1]) > tonumber(args[1]) then return fenced() end\n"
     "  redis.call('HSET', keys[1], 'epoch', args[1])\n"
     "  redis.call('PEXPIRE', keys[1], week)\n"
-    "  return tonumber(redis.call('HGET', keys[1], 'last') or 0)\n"
+    "  local all = {tonumber(state[2] or 0)}\n"
+    "  for n in string.gmatch(state[3] or '', '%d+') do all[#all + 1] = tonumber(n) end\n"
+    "  return all\n"
+    "end\n"
+    "local function keep(ranges, list, known)\n"
+    "  for a, b in string.gmatch(list, '(%d+)-(%d+)') do\n"
+    "    if tonumber(b) > known then ranges[#ranges + 1] = a .. '-' .. b end\n"
+    "  end\n"
     "end\n"
     "local function append(keys, args)\n"
-    "  local state = redis.call('HMGET', keys[2], 'epoch', 'last')\n"
+    "  local state = redis.call('HMGET', keys[2], 'epoch', 'last', 'refused')\n"
     "  if state[1] ~= args[1] then return fenced() end\n"
     "  local last, seq = tonumber(state[2] or 0), tonumber(args[3])\n"
     "  if last < seq and last ~= tonumber(args[2]) then\n"
     "    return redis.error_reply('SALVOGAP a message before this one is missing')\n"
     "  end\n"
-    "  local ids, at, n = {}, 4, 0\n"
+    "  local ids, at, n, ranges, from = {}, 5, 0, nil, nil\n"
     "  while at <= #args do\n"
     "    local size, id = tonumber(args[at]), ''\n"
     "    if seq > last then\n"
@@ -53,11 +62,28 @@ const char salvo_redis_once_function[] =
     "    end\n"
     "    n = n + 1\n"
     "    ids[n] = id\n"
-    "    if type(id) == 'table' then break end\n"
+    "    if type(id) == 'table' then\n"
+    "      if not ranges then\n"
+    "        ranges = {}\n"
+    "        keep(ranges, state[3] or '', tonumber(args[4]))\n"
+    "      end\n"
+    "      local final = string.match(id.err, '^%-?ERR ') or string.match(id.err, '^%-?WRONG') or\n"
+    "                    string.match(id.err, '^%-?SALVO')\n"
+    "      if not final or #ranges >= most then\n"
+    "        if final then ids[n] = redis.error_reply('SALVOGAP too many were refused') end\n"
+    "        break\n"
+    "      end\n"
+    "      from = from or seq\n"
+    "    elseif from then\n"
+    "      ranges[#ranges + 1] = text(from) .. '-' .. text(seq - 1)\n"
+    "      from = nil\n"
+    "    end\n"
     "    if seq > last then last = seq end\n"
     "    at, seq = at + size + 1, seq + 1\n"
     "  end\n"
-    "  redis.call('HSET', keys[2], 'last', string.format('%.0f', last))\n"
+    "  if from then ranges[#ranges + 1] = text(from) .. '-' .. text(seq - 1) end\n"
+    "  if ranges then redis.call('HSET', keys[2], 'refused', table.concat(ranges, ' ')) end\n"
+    "  redis.call('HSET', keys[2], 'last', text(last))\n"
     "  redis.call('PEXPIRE', keys[2], week)\n"
     "  return ids\n"
     "end\n"
@@ -150,7 +176,7 @@ static int32_t gather(salvo_redis *h, salvo_redis_entry *e, group *g, salvo_redi
 static char *put_call(char *at, const salvo_redis *h, const salvo_redis_entry *e, uint32_t args)
 {
     const salvo_redis_topic *t = &h->topics[e->batch.topic];
-    at = salvo_redis_put_count(at, 8 + (uint64_t)args);
+    at = salvo_redis_put_count(at, 9 + (uint64_t)args);
     at = put_text(at, "FCALL");
     at = put_text(at, "salvo_append_1");
     at = put_text(at, "2");
@@ -158,7 +184,8 @@ static char *put_call(char *at, const salvo_redis *h, const salvo_redis_entry *e
     at = put_text(at, t->state_key);
     at = put_text(at, h->epoch);
     at = salvo_redis_put_number(at, t->last_seq);
-    return salvo_redis_put_number(at, e->seq + e->sent);
+    at = salvo_redis_put_number(at, e->seq + e->sent);
+    return salvo_redis_put_number(at, t->known_seq);
 }
 
 /* False: no room now. */
@@ -182,6 +209,7 @@ static bool put_group(salvo_redis *h, salvo_redis_entry *e, const group *g)
     salvo_redis_flight *f = salvo_redis_take_off(h, SALVO_REDIS_APPEND, e->batch.topic, e);
     f->put_at = put_at;
     f->count = g->count;
+    f->seq = e->seq + e->sent;
     h->in_flight += g->count - 1;
     e->sent += g->count;
     t->last_seq = e->seq + e->sent - 1;
@@ -227,8 +255,17 @@ bool salvo_redis_once_send(salvo_redis *h, salvo_redis_entry *e)
     return e->sent == e->limit;
 }
 
-/* Messages [settled, to) are on the server, but for those that it was never asked to store. */
-static void settle_stored(salvo_redis *h, salvo_redis_entry *e, uint32_t to)
+static bool was_refused(const salvo_redis_reply *told, uint64_t seq)
+{
+    for (uint32_t i = 1; i + 1 < told->count; i += 2)
+        if ((uint64_t)told->parts[i].number <= seq && seq <= (uint64_t)told->parts[i + 1].number)
+            return true;
+    return false;
+}
+
+/* Messages [settled, to) were decided by the server, but for those that it was never asked. */
+static void settle_decided(salvo_redis *h, salvo_redis_entry *e, uint32_t to,
+                           const salvo_redis_reply *told)
 {
     const salvo_redis_template *t = &h->topics[e->batch.topic].xadd;
     for (uint32_t i = e->settled; i < to; i++) {
@@ -239,27 +276,36 @@ static void settle_stored(salvo_redis *h, salvo_redis_entry *e, uint32_t to)
         if (status == 0 &&
             salvo_redis_bound(t, &item) + item.value_len + HEAD_BYTES > h->out_bytes)
             status = SALVO_ERR_TOO_LARGE;
+        if (status == 0 && was_refused(told, e->seq + i))
+            status = SALVO_ERR_REJECTED;
         e->sent = i + 1;
         salvo_redis_settle(h, e, i + 1, status, -1);
     }
 }
 
-void salvo_redis_once_synced(salvo_redis *h, uint32_t topic, uint64_t last)
+bool salvo_redis_once_synced(salvo_redis *h, uint32_t topic, const salvo_redis_reply *told)
 {
     salvo_redis_topic *t = &h->topics[topic];
+    if (told->count == 0 || told->count > SALVO_REDIS_PARTS)
+        return false;
+    for (uint32_t i = 0; i < told->count; i++)
+        if (told->parts[i].type != REDIS_REPLY_INTEGER || told->parts[i].number < 0)
+            return false;
+    uint64_t last = (uint64_t)told->parts[0].number;
     t->synced = true;
-    t->last_seq = last;
+    t->last_seq = t->known_seq = last;
     if (t->next_seq <= last)
         t->next_seq = last + 1;
     for (salvo_redis_entry *e = h->first, *next; e; e = next) {
         next = e->next;
         if (e->batch.topic != topic || e->seq == 0)
             continue;
-        uint64_t stored = last < e->seq ? 0 : last - e->seq + 1;
-        uint32_t to = stored < e->maybe ? (uint32_t)stored : e->maybe;
+        uint64_t decided = last < e->seq ? 0 : last - e->seq + 1;
+        uint32_t to = decided < e->maybe ? (uint32_t)decided : e->maybe;
         if (to > e->settled)
-            settle_stored(h, e, to);
+            settle_decided(h, e, to, told);
         e->sent = e->maybe = e->settled;
     }
     h->sending = h->first;
+    return true;
 }

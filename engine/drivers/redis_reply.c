@@ -18,7 +18,7 @@ static salvo_redis_part *part_of(const redisReadTask *task)
     salvo_redis_parser *p = task->privdata;
     if (!task->parent)
         return &p->reply.whole;
-    bool kept = !task->parent->parent && task->idx >= 0 && task->idx < SALVO_REDIS_GROUP;
+    bool kept = !task->parent->parent && task->idx >= 0 && task->idx < SALVO_REDIS_PARTS;
     return kept ? &p->reply.parts[task->idx] : NULL;
 }
 
@@ -69,6 +69,8 @@ static void *on_string(const redisReadTask *task, char *text, size_t length)
         offset = salvo_redis_offset(text, length);
     if (offset < 0)
         keep_text(task->privdata, text, length);
+    if (task->type == REDIS_REPLY_ERROR)
+        offset = salvo_redis_judge(((salvo_redis_parser *)task->privdata)->reply.text).status;
     note(task, task->type, offset);
     return &present;
 }

@@ -14,7 +14,8 @@
 #include <stdint.h>
 
 enum {
-    SALVO_REDIS_GROUP = 128,            /* most elements of an array that are looked at */
+    SALVO_REDIS_GROUP = 128,            /* most messages of one call of the function */
+    SALVO_REDIS_PARTS = 2048,           /* most elements of an array that are kept */
     SALVO_REDIS_REPLY_MAX = 256 * 1024, /* bytes */
     SALVO_REDIS_TEXT = 192
 };
@@ -22,13 +23,14 @@ enum {
 /* A reply, or an element of an array. Entry ids "ms-seq" become one number, see below. */
 typedef struct salvo_redis_part {
     int type;       /* REDIS_REPLY_... */
-    int64_t number; /* of an integer; of an id that fits: its offset; else -1 */
+    int64_t number; /* of an integer; of an error: salvo_redis_judge()'s status; of an id that
+                       fits: its offset; else -1 */
 } salvo_redis_part;
 
 typedef struct salvo_redis_reply {
     salvo_redis_part whole;
     uint32_t count; /* of an array: its elements, also those beyond the parts kept */
-    salvo_redis_part parts[SALVO_REDIS_GROUP];
+    salvo_redis_part parts[SALVO_REDIS_PARTS];
     char text[SALVO_REDIS_TEXT]; /* of the last error, status or string in it */
 } salvo_redis_reply;
 

@@ -31,22 +31,21 @@ static void settle_some(salvo_redis *h, const salvo_redis_flight *f, uint32_t to
         salvo_redis_settle(h, &h->entries[f->slot], to, status, offset);
 }
 
-/* An error for messages [from, the flight's end). */
-static int refuse(salvo_redis *h, const salvo_redis_flight *f, uint32_t from, const char *text,
-                  bool only_first)
+/* Refused for what the stream is, not for what the message is: the rest would fare the same. */
+static bool is_of_stream(const char *text, int32_t status)
+{
+    return status == SALVO_ERR_UNKNOWN_TOPIC || strncmp(text, "WRONGTYPE", 9) == 0 ||
+           strncmp(text, "ERR The stream has exhausted", 28) == 0;
+}
+
+/* An error for all that was to be answered. */
+static int refuse(salvo_redis *h, const salvo_redis_flight *f, const char *text)
 {
     salvo_redis_verdict verdict = salvo_redis_judge(text);
-    uint32_t end = f->first + f->count;
-    bool gap = strncmp(text, "SALVOGAP", 8) == 0;
-    if (!gap)
+    if (strncmp(text, "SALVOGAP", 8) != 0)
         log_once(h, f, text);
-    if (only_first && verdict.status != SALVO_ERR_UNKNOWN_TOPIC && from + 1 < end) {
-        settle_some(h, f, from + 1, verdict.status, -1);
-        settle_some(h, f, end, SALVO_ERR_TRANSIENT, -1); /* the function stopped there */
-    } else {
-        settle_some(h, f, end, verdict.status, -1);
-    }
-    if (h->once || verdict.status == SALVO_ERR_TRANSIENT)
+    settle_some(h, f, f->first + f->count, verdict.status, -1);
+    if (verdict.status == SALVO_ERR_TRANSIENT)
         salvo_redis_doom(h, f->topic);
     return verdict.reconnect ? end_connection(h, text) : 0;
 }
@@ -59,30 +58,34 @@ static int added(salvo_redis *h, const salvo_redis_flight *f, const salvo_redis_
         settle_some(h, f, f->first + 1, 0, reply->whole.number);
         return 0;
     case REDIS_REPLY_NIL:
-        return refuse(h, f, f->first, "SALVONOSTREAM there is no such stream (redis_nomkstream)",
-                      false);
+        return refuse(h, f, "SALVONOSTREAM there is no such stream (redis_nomkstream)");
     case REDIS_REPLY_ERROR:
-        return refuse(h, f, f->first, reply->text, false);
+        return refuse(h, f, reply->text);
     default:
         return end_connection(h, "an answer to XADD that is none");
     }
 }
 
-/* The ids of those that were stored, and an error where the function stopped. */
+/* Ids and refusals; after one for now the function stopped. */
 static int appended(salvo_redis *h, const salvo_redis_flight *f, const salvo_redis_reply *reply)
 {
     if (reply->whole.type == REDIS_REPLY_ERROR)
-        return refuse(h, f, f->first, reply->text, false);
+        return refuse(h, f, reply->text);
     if (reply->whole.type != REDIS_REPLY_ARRAY || reply->count > f->count || reply->count == 0)
         return end_connection(h, "an answer to the function that is none");
+    h->link.failures = 0;
+    h->topics[f->topic].known_seq = f->seq + f->count - 1;
     for (uint32_t i = 0; i < reply->count; i++) {
         const salvo_redis_part *part = &reply->parts[i];
-        if (part->type == REDIS_REPLY_ERROR)
-            return refuse(h, f, f->first + i, reply->text, true);
-        if (part->type != REDIS_REPLY_STRING)
+        bool error = part->type == REDIS_REPLY_ERROR;
+        if (error)
+            log_once(h, f, reply->text);
+        if (error && part->number == SALVO_ERR_TRANSIENT)
+            return refuse(h, f, reply->text);
+        if (!error && part->type != REDIS_REPLY_STRING)
             return end_connection(h, "an answer to the function that is none");
-        h->link.failures = 0;
-        settle_some(h, f, f->first + i + 1, 0, part->number);
+        settle_some(h, f, f->first + i + 1, error ? (int32_t)part->number : 0,
+                    error ? -1 : part->number);
     }
     return reply->count == f->count ? 0 : end_connection(h, "the function answered too little");
 }
@@ -91,18 +94,12 @@ static int synced(salvo_redis *h, const salvo_redis_flight *f, const salvo_redis
 {
     salvo_redis_topic *t = &h->topics[f->topic];
     t->syncing = false;
-    if (reply->whole.type == REDIS_REPLY_INTEGER && reply->whole.number >= 0) {
-        salvo_redis_once_synced(h, f->topic, (uint64_t)reply->whole.number);
+    if (reply->whole.type == REDIS_REPLY_ARRAY && salvo_redis_once_synced(h, f->topic, reply))
         return 0;
-    }
     if (reply->whole.type != REDIS_REPLY_ERROR)
         return end_connection(h, "an answer to the function that is none");
     log_once(h, f, reply->text);
-    if (salvo_redis_judge(reply->text).status == SALVO_ERR_TRANSIENT) {
-        salvo_redis_doom(h, f->topic);
-        return end_connection(h, reply->text); /* with its pause before the next try */
-    }
-    return end_connection(h, reply->text);
+    return end_connection(h, reply->text); /* with its pause before the next try */
 }
 
 void salvo_redis_settle_local(salvo_redis *h)

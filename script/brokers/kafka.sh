@@ -42,8 +42,8 @@ kafka_need_jars() {
         mvn -q -B -f "$here/kafka/pom.xml" dependency:copy-dependencies \
             -DoutputDirectory="$part/libs" >"$part/mvn.log" 2>&1 || {
             grep -m3 ERROR "$part/mvn.log" >&2 || cat "$part/mvn.log" >&2
-            die "Maven could not fetch Kafka $kafka_version; check the network and ~/.m2/settings.xml," \
-                "then run this again"
+            die "Maven could not fetch Kafka $kafka_version; check the" \
+                "network and ~/.m2/settings.xml, then run this again"
         }
         (cd "$part/libs" && ls) >"$part/jars.txt"
         cp "$here/kafka/pom.xml" "$part/pom.xml"

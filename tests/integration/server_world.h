@@ -46,7 +46,7 @@ static inline void server_own(const char *kind, const char *what, const char *mo
         line[strcspn(line, "\n")] = '\0';
         const char *said = strncmp(line, "address ", 8) == 0 ? line + 8 : line;
         if (url != NULL && (strncmp(said, "redis://", 8) == 0 || strncmp(said, "amqp://", 7) == 0))
-            snprintf(url, url_size, "%s", said);
+            snprintf(url, url_size, "%.*s", (int)url_size - 1, said);
     }
     if (pclose(pipe) != 0)
         fail_msg("script/broker %s %s: %s", kind, what, line);

@@ -69,6 +69,7 @@ static void replies_in_any_pieces(void **state)
         assert_int_equal(r[5].parts[0].number, 5 << 20);
         assert_int_equal(r[5].parts[1].number, -1);
         assert_int_equal(r[5].parts[2].type, REDIS_REPLY_ERROR);
+        assert_int_equal(r[5].parts[2].number, SALVO_ERR_REJECTED);
         assert_string_equal(r[5].text, "WRONGTYPE no");
     }
 }
@@ -132,15 +133,16 @@ static void texts_are_bounded_and_printable(void **state)
 static void more_elements_than_are_kept(void **state)
 {
     (void)state;
-    enum { COUNT = 3 * SALVO_REDIS_GROUP };
-    char text[MOST], *at = text;
+    enum { COUNT = SALVO_REDIS_PARTS + 100 };
+    static char text[5 * COUNT];
+    char *at = text;
     taken t;
     at += sprintf(at, "*%d\r\n", COUNT);
     for (int i = 0; i < COUNT; i++)
         at += sprintf(at, ":%d\r\n", i % 10);
     assert_int_equal(run(text, (size_t)(at - text), 7, &t), 0);
     assert_int_equal(t.replies[0].count, COUNT);
-    for (int i = 0; i < SALVO_REDIS_GROUP; i++)
+    for (int i = 0; i < SALVO_REDIS_PARTS; i++)
         assert_int_equal(t.replies[0].parts[i].number, i % 10);
 }
 
