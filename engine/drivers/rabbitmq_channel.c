@@ -53,7 +53,7 @@ void salvo_rabbitmq_lost(salvo_rabbitmq *r)
         r->refused_since_ns = now;
     salvo_rabbitmq_state_set(r, "down: %s", r->link.why);
     if (!r->purged && (was_up || !r->down_logged))
-        r->env->log(SALVO_LOG_WARNING, "rabbitmq: %s:%s: %s; connecting again", url->host,
+        r->env->log(SALVO_LOG_WARNING, "rabbitmq at %s:%s: %s; connecting again", url->host,
                     url->port, r->link.why);
     r->down_logged = true;
 }

@@ -31,13 +31,6 @@ static void settle_some(salvo_redis *h, const salvo_redis_flight *f, uint32_t to
         salvo_redis_settle(h, &h->entries[f->slot], to, status, offset);
 }
 
-/* Refused for what the stream is, not for what the message is: the rest would fare the same. */
-static bool is_of_stream(const char *text, int32_t status)
-{
-    return status == SALVO_ERR_UNKNOWN_TOPIC || strncmp(text, "WRONGTYPE", 9) == 0 ||
-           strncmp(text, "ERR The stream has exhausted", 28) == 0;
-}
-
 /* An error for all that was to be answered. */
 static int refuse(salvo_redis *h, const salvo_redis_flight *f, const char *text)
 {

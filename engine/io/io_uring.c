@@ -243,10 +243,12 @@ static bool recall(salvo_io_conn *conn)
     for (int tries = 0; in_flight(conn) && tries < RECALL_TRIES; tries++) {
         struct timespec nap = {0, 1000000};
         cancel(conn);
-        int n = salvo_io_sys->ring_submit_and_wait(&u->ring, 1);
-        if (n < 0 && n != -EINTR)
-            salvo_io_sys->ppoll(NULL, 0, &nap, NULL);
+        (void)salvo_io_sys->ring_submit_and_wait(&u->ring, 1);
         reap(conn->io);
+        /* Of a thread that has ended the kernel gives requests back in its own time: what woke us
+         * was the answer to the cancelling. */
+        if (in_flight(conn))
+            salvo_io_sys->ppoll(NULL, 0, &nap, NULL);
     }
     return !in_flight(conn);
 }

@@ -107,6 +107,42 @@ static void exactly_once_survives_killed_connections(void **state)
     end_world(w);
 }
 
+/* The ids of a stream end at 2^64-1: what comes after the last 3000 is refused for good, also
+ * where the answer was lost with its connection. */
+static void refused_for_good_is_never_taken_for_stored(void **state)
+{
+    (void)state;
+    enum { BATCHES = 60, EACH = 100, LEFT = 3000 };
+    static const char id[] = "18446744073709551615-18446744073709548615";
+    char command[96];
+    world *w = new_world(NULL);
+    set(w, "reconnect_backoff_ms", "1");
+    set(w, "redis_exactly_once", "true");
+    open_it(w);
+    snprintf(command, sizeof command, "XADD t0 %s value x", id);
+    freeReplyObject(redis_do(&w->server, command));
+    salvo_driver_message *m = counters(0, BATCHES * EACH);
+    for (uint32_t b = 0; b < BATCHES; b++) {
+        submit(w, 0, m + b * EACH, EACH);
+        take_outcomes(w, 0);
+        if (b % 3 == 2)
+            kill_connections(w);
+    }
+    settle(w, 0, 30);
+    uint32_t stored = 0;
+    for (uint64_t t = 0; t < BATCHES; t++)
+        for (uint32_t r = 0; r < w->range_count[t]; r++) {
+            const salvo_driver_range *range = &w->ranges[t][r];
+            uint32_t first = (uint32_t)t * EACH + range->first;
+            assert_int_equal(range->status, first < LEFT ? 0 : SALVO_ERR_REJECTED);
+            stored += range->status == 0 ? range->count : 0;
+        }
+    assert_int_equal(stored, LEFT);
+    assert_int_equal(redis_ask(&w->server, "XLEN t0"), LEFT + 1);
+    free_counters(m, BATCHES * EACH);
+    end_world(w);
+}
+
 static void kill_and_restart(world *w)
 {
     redis_kill(&w->server, SIGKILL);
@@ -156,6 +192,33 @@ static void out_of_memory_is_transient(void **state)
         assert_int_equal(t.lost + t.twice + t.disorder, 0);
         end_world(w);
     }
+}
+
+/* Until all that was refused with it has been handed back, nothing of a topic may overtake it. */
+static void a_topic_waits_for_what_comes_back(void **state)
+{
+    (void)state;
+    world *w = new_world(NULL);
+    set(w, "redis_exactly_once", "true");
+    open_it(w);
+    salvo_driver_message m = text_message(NULL, "v");
+    submit(w, 0, &m, 1);
+    settle(w, 0, 10);
+    freeReplyObject(redis_do(&w->server, "CONFIG SET maxmemory 1"));
+    for (int i = 0; i < 3; i++)
+        submit(w, 0, &m, 1);
+    salvo_driver_outcome o;
+    int n = 0;
+    for (int left = 3; left > 0; left -= n) {
+        while ((n = ops.poll(w->handle, &o, 1)) == 0)
+            usleep(1000);
+        assert_int_equal(n, 1);
+        assert_int_equal(o.ranges[0].status, SALVO_ERR_TRANSIENT);
+        assert_int_equal(try_submit(w, 0, &m, 1), left > 1 ? SALVO_ERR_TRANSIENT : 0);
+        assert_int_equal(try_submit(w, 1, &m, 1), 0); /* others flow */
+    }
+    freeReplyObject(redis_do(&w->server, "CONFIG SET maxmemory 0"));
+    end_world(w);
 }
 
 static void deadlines_hold_while_the_server_is_stopped(void **state)
@@ -213,8 +276,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(killed_connections_lose_nothing),
         cmocka_unit_test(exactly_once_survives_killed_connections),
+        cmocka_unit_test(refused_for_good_is_never_taken_for_stored),
         cmocka_unit_test(a_killed_server_loses_nothing),
         cmocka_unit_test(out_of_memory_is_transient),
+        cmocka_unit_test(a_topic_waits_for_what_comes_back),
         cmocka_unit_test(deadlines_hold_while_the_server_is_stopped),
         cmocka_unit_test(purge_tells_maybe_from_dropped),
     };

@@ -30,6 +30,7 @@ typedef struct peer {
     salvo_driver_outcome outcome; /* of the last poll that gave one */
     salvo_driver_range ranges[16];
     bool have_outcome;
+    uint32_t frame_max; /* as agreed; 0: not yet */
 } peer;
 
 static inline uint64_t peer_real_ms(void)
@@ -85,6 +86,7 @@ static inline void peer_frame(peer *p)
             fail_msg("the driver sent no frame");
     }
     assert_true(n > 0);
+    assert_true(p->frame_max == 0 || n <= (int64_t)p->frame_max);
     memcpy(p->taken, p->frame.payload, p->frame.size);
     p->frame.payload = p->taken;
     peer_take(p, (size_t)n);
@@ -199,6 +201,7 @@ static inline void peer_login(peer *p, uint32_t frame_max)
     peer_say(p, 0, AMQP_CONNECTION_TUNE_METHOD, &tune);
     const amqp_connection_tune_ok_t *tuned = peer_expect(p, 0, AMQP_CONNECTION_TUNE_OK_METHOD);
     assert_int_equal(tuned->frame_max, frame_max);
+    p->frame_max = frame_max;
     const amqp_connection_open_t *open = peer_expect(p, 0, AMQP_CONNECTION_OPEN_METHOD);
     assert_int_equal(open->virtual_host.len, 4);
     assert_memory_equal(open->virtual_host.bytes, "a/ b", 4);

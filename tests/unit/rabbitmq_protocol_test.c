@@ -340,6 +340,8 @@ static void what_no_server_should_send_ends_the_connection(void **state)
         {"an ack of the last tag of all", "confirmed what it was not sent", 21,
          {1, 0, 1, 0, 0, 0, 13, 0, 60, 0, 80, 255, 255, 255, 255, 255, 255, 255, 255, 1, 0xCE}},
         {"content of nothing", "content that is no message's", 9, {3, 0, 1, 0, 0, 0, 1, 'x', 0xCE}},
+        {"a header of nothing", "content that is no message's", 22,
+         {2, 0, 1, 0, 0, 0, 14, 0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xCE}},
         {"another channel", "channel 9", 21,
          {1, 0, 9, 0, 0, 0, 13, 0, 60, 0, 80, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0xCE}},
         {"a declaration of nothing", "nobody asked for", 21,
