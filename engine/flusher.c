@@ -46,7 +46,9 @@ static void share_out(salvo_flusher *f)
     uint32_t count = atomic_load_explicit(&f->producer->topics.count, memory_order_acquire);
     uint64_t kept = (uint64_t)s->rings * s->ring_bytes;
     uint64_t arena = f->pool.arena.bytes;
-    if (count == 0 || count == f->topics_seen)
+    if (count == 0)
+        count = 1; /* the first topic may come, and be sent to, before this is asked again */
+    if (count == f->topics_seen)
         return;
     f->topics_seen = count;
     kept = (kept < arena / 2 ? kept : arena / 2) + SALVO_ARENA_RESERVE;
