@@ -264,10 +264,10 @@ static void measure_theirs(size_t messages, outcome *o)
 
 enum { BLOCK = 256, FRAME_ROOM = 1024 };
 
-static uint8_t *put_be(uint8_t *at, uint64_t value, int bytes)
+static uint8_t *put_be(uint8_t *at, uint64_t value, int width)
 {
-    while (bytes-- > 0)
-        *at++ = (uint8_t)(value >> (8 * bytes));
+    while (width-- > 0)
+        *at++ = (uint8_t)(value >> (8 * width));
     return at;
 }
 
