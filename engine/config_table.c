@@ -88,7 +88,7 @@ const salvo_key salvo_keys[] = {
     INT("connect_timeout_ms", "ms", "10000", 1, 600000,
         "Name resolution, connect, TLS and login together."),
     INT("reconnect_backoff_ms", "ms", "100", 1, 300000,
-        "Pause before the first reconnect; it doubles up to retry_backoff_max_ms."),
+        "Pause before the first reconnect, of any driver; it doubles up to retry_backoff_max_ms."),
     STRING("tls_cafile", "", 0,
            "Certificates of trusted authorities (PEM) for rediss:// and amqps://; unset: the "
            "system's."),

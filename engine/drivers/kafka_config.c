@@ -93,6 +93,8 @@ static const mapping mappings[] = {
     {"kafka_ssl_certfile", "ssl.certificate.location", false},
     {"kafka_ssl_keyfile", "ssl.key.location", false},
     {"kafka_retry_backoff_ms", "retry.backoff.ms", false},
+    {"reconnect_backoff_ms", "reconnect.backoff.ms", false},
+    {"retry_backoff_max_ms", "reconnect.backoff.max.ms", false},
     {"kafka_compression_type", "compression.type", true},
     {"delivery_timeout_ms", "message.timeout.ms", true},
 };
