@@ -85,7 +85,7 @@ static void show(salvo_rabbitmq *r)
         r->env->log(SALVO_LOG_WARNING, "rabbitmq: the server takes no messages now: %s",
                     r->link.blocked_why);
     } else if (now == SALVO_RABBITMQ_SHOWN_UP) {
-        salvo_rabbitmq_state_set(r, "up");
+        salvo_rabbitmq_state_set(r, "up: %s", salvo_io_backend(r->link.io));
         if (r->down_logged)
             r->env->log(SALVO_LOG_NOTICE, "rabbitmq: connected again");
         r->down_logged = false;

@@ -158,7 +158,8 @@ SALVO_API SALVO_MUST_USE int salvo_poll_reports(salvo *producer, salvo_report *r
 SALVO_API SALVO_MUST_USE int salvo_report_fd(salvo *producer);
 
 /* Wait until all that was accepted before the call is settled. Cuts linger short. Returns 0,
- * SALVO_ERR_TIMEOUT (see salvo_get_ledger for what is pending) or SALVO_ERR_REENTRANT. */
+ * SALVO_ERR_TIMEOUT (see salvo_get_ledger for what is pending) or SALVO_ERR_REENTRANT. It takes a
+ * round of each flusher: a timeout of 0 starts one and gives SALVO_ERR_TIMEOUT. */
 SALVO_API SALVO_MUST_USE int salvo_flush(salvo *producer, uint64_t timeout_ms);
 
 typedef struct salvo_close_report {

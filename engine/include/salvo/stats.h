@@ -73,7 +73,7 @@ typedef struct salvo_stats {
     uint64_t reports_waiting;    /* reports ready to be polled */
     char driver[16];
     char clock[16];              /* "tsc" or "monotonic" */
-    char broker_state[96];       /* "up", "down: ...", for people */
+    char broker_state[96];       /* "up", "up: io_uring", "blocked: ...", "down: ..." */
 } salvo_stats;
 
 /* Fill *stats. 0, SALVO_ERR_INVALID, SALVO_ERR_CLOSED or SALVO_ERR_FORKED. Never blocks. */
