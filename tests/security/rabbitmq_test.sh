@@ -70,6 +70,9 @@ two_way=$(url "amqps://alice:$mark-pw@localhost:$mutual")
     settle
     refused wrong-password 'ACCESS_REFUSED' "$(url "amqps://alice:$mark-no@localhost:$own")" "$ca"
     refused no-vhost 'NOT_ALLOWED' "$(url "amqps://stranger:$mark-pw@localhost:$own")" "$ca"
+    # Its queue is there already: who reads before it was declared is told 404, not 403.
+    (export "${secure?}" "${ca?}"; echo first | "$program" produce -q -t "$prefix-no-rights") ||
+        exit 1
     refused no-rights 'ACCESS_REFUSED' "$(url "amqps://mute:$mark-pw@localhost:$own")" "$ca"
     refused foreign-ca 'not signed by a trusted authority; set tls_cafile' "$secure" \
         "TLS_CAFILE=$certs/foreign-ca.crt"
