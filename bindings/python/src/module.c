@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * salvo._engine: the C engine as Python objects, the thinnest layer that is safe. What people call
+ * is salvo.messaging. Guarantees: it loads only into the main interpreter of a CPython with a GIL
+ * and says so otherwise.
+ */
+#include "engine.h"
+
+#include <salvo/version.h>
+
+#ifdef Py_GIL_DISABLED
+#error "salvo does not support free-threaded CPython yet: build it with a CPython that has the GIL"
+#endif
+#if PY_VERSION_HEX < 0x030b0000
+#error "salvo needs CPython 3.11 or later"
+#endif
+
+engine_state *engine_state_of(PyObject *object)
+{
+    PyObject *module = PyType_GetModuleByDef(Py_TYPE(object), &engine_module);
+    return module != NULL ? PyModule_GetState(module) : NULL;
+}
+
+PyObject *engine_raise(engine_state *state, int code, const char *text)
+{
+    if (state == NULL)
+        return NULL;
+    if (text == NULL || *text == '\0')
+        text = salvo_last_error();
+    if (*text == '\0')
+        text = salvo_strerror(code);
+    PyObject *error = PyObject_CallFunction(state->make_error, "is", code, text);
+    if (error == NULL)
+        return NULL;
+    PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    Py_DECREF(error);
+    return NULL;
+}
+
+bool engine_view(PyObject *object, salvo_bytes *view, Py_buffer *buffer)
+{
+    buffer->obj = NULL;
+    if (PyBytes_CheckExact(object)) {
+        *view = (salvo_bytes){PyBytes_AS_STRING(object), (size_t)PyBytes_GET_SIZE(object)};
+        return true;
+    }
+    if (PyUnicode_Check(object)) {
+        Py_ssize_t size;
+        view->data = PyUnicode_AsUTF8AndSize(object, &size);
+        view->len = (size_t)size;
+        return view->data != NULL;
+    }
+    if (PyObject_GetBuffer(object, buffer, PyBUF_SIMPLE) != 0)
+        return false;
+    *view = (salvo_bytes){buffer->buf != NULL ? buffer->buf : "", (size_t)buffer->len};
+    return true;
+}
+
+static bool refuse_interpreter(void)
+{
+    if (PyInterpreterState_Get() == PyInterpreterState_Main())
+        return false;
+    PyErr_SetString(PyExc_ImportError,
+                    "salvo does not support sub-interpreters yet: import it in the main "
+                    "interpreter, or use a process per worker");
+    return true;
+}
+
+static PyTypeObject *add_type(PyObject *module, PyType_Spec *spec)
+{
+    PyTypeObject *type = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
+    if (type != NULL && PyModule_AddType(module, type) != 0)
+        Py_CLEAR(type);
+    return type;
+}
+
+static int fill(PyObject *module)
+{
+    engine_state *state = PyModule_GetState(module);
+    if (refuse_interpreter())
+        return -1;
+    PyObject *errors = PyImport_ImportModule("salvo.messaging.errors");
+    if (errors == NULL)
+        return -1;
+    state->make_error = PyObject_GetAttrString(errors, "error_of_code");
+    Py_DECREF(errors);
+    if (state->make_error == NULL)
+        return -1;
+    state->config_type = add_type(module, &engine_config_spec);
+    state->delivery_type = add_type(module, &engine_delivery_spec);
+    state->batch_type = add_type(module, &engine_batch_spec);
+    state->producer_type = add_type(module, &engine_producer_spec);
+    if (state->config_type == NULL || state->delivery_type == NULL || state->batch_type == NULL ||
+        state->producer_type == NULL)
+        return -1;
+    return PyModule_AddStringConstant(module, "version", salvo_version());
+}
+
+static int traverse(PyObject *module, visitproc visit, void *arg)
+{
+    engine_state *state = PyModule_GetState(module);
+    Py_VISIT(state->config_type);
+    Py_VISIT(state->producer_type);
+    Py_VISIT(state->batch_type);
+    Py_VISIT(state->delivery_type);
+    Py_VISIT(state->make_error);
+    return 0;
+}
+
+static int clear(PyObject *module)
+{
+    engine_state *state = PyModule_GetState(module);
+    Py_CLEAR(state->config_type);
+    Py_CLEAR(state->producer_type);
+    Py_CLEAR(state->batch_type);
+    Py_CLEAR(state->delivery_type);
+    Py_CLEAR(state->make_error);
+    return 0;
+}
+
+static PyMethodDef functions[] = {
+    {"read", engine_read, METH_VARARGS,
+     "read(config, producer, topic, timeout_ms) -> list of (partition, offset, timestamp_ms, key, "
+     "value, headers): what the topic holds now."},
+    {"kind", engine_kind, METH_O,
+     "kind(list) -> 0: all dicts, 1: all bytes, 2: anything else. Exact types only."},
+    {NULL, NULL, 0, NULL}};
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, fill},
+#if PY_VERSION_HEX >= 0x030c0000
+    /* So that `fill` is reached in every interpreter and can refuse in words of its own. */
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+    {0, NULL}};
+
+struct PyModuleDef engine_module = {.m_base = PyModuleDef_HEAD_INIT,
+                                    .m_name = "salvo._engine",
+                                    .m_doc = "Salvo's C engine; use salvo.messaging.",
+                                    .m_size = sizeof(engine_state),
+                                    .m_methods = functions,
+                                    .m_slots = slots,
+                                    .m_traverse = traverse,
+                                    .m_clear = clear};
+
+PyMODINIT_FUNC PyInit__engine(void); /* what the interpreter looks up */
+PyMODINIT_FUNC PyInit__engine(void)
+{
+    return PyModuleDef_Init(&engine_module);
+}

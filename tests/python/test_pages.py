@@ -1,0 +1,379 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every producing block of the documentation's pages runs as printed.
+
+Against ``memory``, and against a real Kafka and Redis where SALVO_TEST_KAFKA and SALVO_TEST_REDIS
+name one; blocks that name such a broker themselves run only there.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import datetime
+import inspect
+import logging
+import os
+import time
+import traceback
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import core
+import pages
+import pytest
+from pydantic import BaseModel
+from salvo import messaging
+from salvo.messaging import (
+    SchemaError,
+    configure_messaging,
+    get_producer,
+    settings,
+    stop_all_producers,
+    testing,
+)
+
+BLOCKS = {b.name: b for b in pages.all_blocks() if b.language == "python"}
+if not BLOCKS:
+    pytest.skip(f"the documentation's pages are not in {pages.FOLDER} (SALVO_PAGES names another "
+                "folder)", allow_module_level=True)
+
+Names = dict[str, Any]
+
+
+class Object:
+    """Something with attributes, as the pages' models are."""
+
+    def __init__(self, **values: Any) -> None:
+        self.__dict__.update(values)
+
+    async def save(self, db: Any) -> None:
+        assert db == "db"
+
+    @classmethod
+    async def create_user(cls, email: str, password: str, db: Any) -> Object:
+        return cls(id=1, email=email, password=password)
+
+
+class Request:
+    async def json(self) -> Any:
+        return {"email": "a@b.c", "password": "secret", "events": [{"n": 1}, {"n": 2}]}
+
+
+class ViewSet:
+    async def get_object(self, db: Any, **kwargs: Any) -> Object:
+        return Object(id=7, status="new")
+
+    async def perform_create(self, data: Any, db: Any) -> Any:
+        return Printed(id=8, user_id=1, total=2.5, items=[1, 2])
+
+
+class Printed(Object):
+    def to_dict(self) -> dict[str, Any]:
+        return {"id": self.id}
+
+
+class Model(BaseModel):
+    user_id: int = 0
+
+
+def supplied() -> Names:
+    """The names that the pages leave undefined."""
+    return {
+        "User": Object, "Order": Object, "db": "db", "data": {"user_id": 9}, "uuid": uuid,
+        "events": [{"id": i} for i in range(10)], "datetime": datetime.datetime,
+        "SendEmailCommand": Model, "UserStateModel": Model, "Settings": core.Settings,
+        "BaseModel": BaseModel, "logger": logging.getLogger("page"),
+        "configure_messaging": configure_messaging, "get_producer": get_producer,
+        "publish": messaging.publish,
+    }
+
+
+@pytest.fixture(autouse=True)
+def framework(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The web layer's names that decorate or hold the producing ones."""
+
+    def action(**options: Any) -> Callable[[Any], Any]:
+        return lambda function: function
+
+    for name, value in {"ModelViewSet": ViewSet, "ViewSet": ViewSet, "action": action,
+                        "CoreApp": lambda title: None}.items():
+        monkeypatch.setattr(core, name, value, raising=False)
+
+
+began_ms = 0
+
+
+def records(topic: str, producer: Any = None) -> list[testing.Record]:
+    """What the test itself sent: a real broker keeps what earlier ones did."""
+    return [r for r in testing.records(topic, producer) if r.timestamp >= began_ms]
+
+
+def values(topic: str) -> list[Any]:
+    return [record.json() for record in records(topic)]
+
+
+@pytest.fixture(params=["memory", "kafka"])
+def broker(request: pytest.FixtureRequest) -> None:
+    global began_ms
+    began_ms = int(time.time() * 1000)
+    if request.param == "kafka":
+        address = os.environ.get("SALVO_TEST_KAFKA")
+        if not address:
+            pytest.skip("SALVO_TEST_KAFKA names no Kafka")
+        configure_messaging(message_broker="kafka", kafka_bootstrap_servers=address)
+
+
+# --- one check per block; it gets the names that the block leaves ---
+
+
+async def user_created(names: Names) -> None:
+    answer = await names["UserViewSet"]().register(Request(), db="db")
+    assert answer == {"id": 1, "email": "a@b.c"}
+    (record,) = records("user-events")
+    event = record.json()
+    assert (record.key, event["name"], event["data"]) == (b"1", "user.created", answer)
+    assert datetime.datetime.fromisoformat(event["timestamp"]).utcoffset() == datetime.timedelta(0)
+    assert event["timestamp"].endswith("Z") and event["id"] and event["source"]
+
+
+async def order_events(names: Names) -> None:
+    viewset = names["OrderViewSet"]()
+    await viewset.perform_create({}, "db")
+    await viewset.complete(None, "db")
+    found = [(e["name"], e["data"]) for e in values("order-events")]
+    assert found == [("order.created", {"id": 8}),
+                     ("order.completed", {"id": 7, "status": "completed"})]
+
+
+async def order_by_hand(names: Names) -> None:
+    await names["OrderViewSet"]().perform_create({}, "db")
+    assert values("orders.created") == [
+        {"order_id": 8, "user_id": 1, "total": 2.5, "items_count": 2}]
+
+
+async def order_created(names: Names) -> None:
+    await names["send_order_created"](1, 2)
+    assert values("orders.created")[0]["user_id"] == 2
+
+
+async def user_updated(names: Names) -> None:
+    await names["notify_user_updated"](5, "x@y.z")
+    (event,) = values("user-events")
+    assert (event["name"], event["data"]) == ("user.updated", {"id": 5, "email": "x@y.z"})
+
+
+async def tracking(names: Names) -> None:
+    assert await names["TrackingViewSet"]().track(Request()) == {"queued": 2}
+    assert values("tracking.events") == [{"n": 1}, {"n": 2}]
+
+
+async def decorated(names: Names) -> None:
+    assert values("user-events") == [{"user_id": 1, "action": "login"}]
+
+
+def holds(topic: str, *expected: Any) -> Callable[[Names], Any]:
+    async def check(names: Names) -> None:
+        assert values(topic) == list(expected)
+
+    return check
+
+
+def sets(**expected: Any) -> Callable[[Names], Any]:
+    async def check(names: Names) -> None:
+        if "AppSettings" in names:
+            assert isinstance(names["AppSettings"].__mro__[1], type)
+        assert {key: settings.setting(key) for key in expected} == expected
+
+    return check
+
+
+async def topic_classes(names: Names) -> None:
+    order = messaging.get_topic("order-events")
+    assert order is names["OrderEvents"] and order.partitions == 6
+    assert order.replication_factor == 3 and order.retention_ms == 604800000
+    assert messaging.get_topic("user.state").cleanup_policy == "compact"
+    assert messaging.get_topic("order.created").schema is names["OrderCreatedEvent"]
+
+
+async def user_events_class(names: Names) -> None:
+    assert names["UserEvents"].partitions == 3
+    assert names["UserEvents"].cleanup_policy == "delete"
+
+
+async def by_hand(names: Names) -> None:
+    assert names["count"] == 1000 and len(records("topic")) == 1002
+
+
+async def fast(names: Names) -> None:
+    assert names["count"] == 10 and len(records("topic")) == 20
+
+
+async def nothing(names: Names) -> None:
+    pass
+
+
+UP = {"user_id": 1, "action": "created"}
+CHECKS: dict[str, Callable[[Names], Any]] = {
+    "kafka-backends:Via código (ANTES de iniciar a app):1": sets(
+        kafka_backend="confluent", kafka_bootstrap_servers="kafka:9092",
+        database_url="postgresql+asyncpg://localhost/myapp"),
+    "kafka-backends:Uso com Producer:1": holds("user-events", UP, {"user_id": 1}),
+    "kafka-backends:Comportamento de Wait:2": holds("events", *[{"user_id": 9}] * 3),
+    "kafka-backends:Via código:1": sets(
+        kafka_security_protocol="SASL_SSL", kafka_sasl_password="password", kafka_linger_ms=5,
+        kafka_compression_type="lz4", kafka_fire_and_forget=True),
+    'kafka-backends:"Schema Registry not configured":1': sets(
+        kafka_schema_registry_url="http://schema-registry:8081"),
+    "kafka-backends:Performance baixa:2": holds("events", *[{"id": i} for i in range(10)]),
+    "messaging-guide:Quick Start:1": holds("user-events", UP),
+    "messaging-guide:Via Código:1": sets(message_broker="kafka", kafka_fire_and_forget=True),
+    "messaging-guide:Método Simples: `publish()`:1": holds(
+        "user-events", {"user_id": 1, "email": "user@example.com"}, {"user_id": 1},
+        {"user_id": 9}),
+    "messaging-guide:Com Decorator @event (ViewSets):1": user_created,
+    "messaging-guide:Publicação Manual (Controle Total):1": by_hand,
+    "messaging-guide:Topic Classes:1": topic_classes,
+    "messaging-guide:Métodos de Alta Performance:1": fast,
+    "messaging-guide:Exemplo: Endpoint de Tracking:1": tracking,
+    "messaging-guide:Lifecycle Automático:1": nothing,
+    "messaging-guide:Lifecycle Automático:2": nothing,
+    'messaging-guide:"Producer not found":1': nothing,
+    "messaging-overview:Kafka:1": sets(kafka_backend="aiokafka"),
+    "messaging-overview:Redis:1": sets(redis_url="redis://localhost:6379/0"),
+    "messaging-overview:Decorator:1": decorated,
+    "messaging-overview:Define Topics:1": user_events_class,
+    "messaging-overview:Schema Registry:1": sets(
+        kafka_schema_registry_url="http://localhost:8081"),
+    "messaging-overview:Kafka Configuration:1": sets(
+        kafka_client_id="core-framework", kafka_heartbeat_interval_ms=3000),
+    "messaging-quickstart:Configuration:1": sets(
+        message_broker="kafka", kafka_bootstrap_servers="localhost:9092"),
+    "messaging-quickstart:@event Decorator (Auto-Publish):1": user_created,
+    "messaging-quickstart:Manual Producer:1": order_created,
+    "messaging-quickstart:publish_event Helper:1": user_updated,
+    "messaging-quickstart:Complete ViewSet Example:1": order_events,
+    "messaging-quickstart:Complete ViewSet Example:2": order_by_hand,
+}
+# Tested by functions of their own, below.
+SPECIAL = {
+    "messaging-guide:Com Topic Class (Validação de Schema):1",
+    "messaging-guide:Listar Topics Registrados:1",
+    "messaging-guide:Schema Registry Connection Failed:1",
+    "messaging-overview:Basic Usage:1",
+    "messaging-overview:Producer:1",
+    "messaging-infrastructure:Kafka Producer:1",
+    "messaging-infrastructure:RabbitMQ Queue:1",
+    "messaging-infrastructure:Event Publishing:1",
+}
+LATER = {"messaging-infrastructure:Task Worker:1"}
+
+
+def test_every_block_is_accounted_for() -> None:
+    producing = {name for name, block in BLOCKS.items() if not pages.LATER.search(block.text)}
+    assert producing == set(CHECKS) | SPECIAL | LATER
+
+
+@pytest.mark.usefixtures("broker")
+@pytest.mark.parametrize("name", CHECKS)
+def test_block(name: str) -> None:
+    async def go() -> None:
+        names = await pages.run(BLOCKS[name], supplied())
+        await CHECKS[name](names)
+        await stop_all_producers()
+
+    asyncio.run(go())
+
+
+def test_a_missing_field_is_refused_and_the_rest_runs() -> None:
+    block = BLOCKS["messaging-guide:Com Topic Class (Validação de Schema):1"]
+
+    async def go() -> None:
+        names = supplied()
+        with pytest.raises(SchemaError) as raised:
+            await pages.run(block, names)
+        assert raised.value.topic == "user-events" and raised.value.field == "created_at"
+        assert records("user-events") == []
+        at = [f.lineno for f in traceback.extract_tb(raised.tb)
+              if f.filename == "messaging-guide.md"][0]
+        assert at is not None
+        kept = block.text.splitlines(keepends=True)
+        kept[: at - block.line + 1] = ["\n"] * (at - block.line + 1)
+        rest = pages.Block(block.page, "", 0, "", "".join(kept), block.line)
+        await pages.run(rest, names)
+        (sent,) = values("user-events")
+        assert sent["user_id"] == 1 and set(sent) == {"user_id", "email", "created_at"}
+
+    asyncio.run(go())
+
+
+def test_code_and_env_line_in_one_block() -> None:
+    block = BLOCKS["messaging-guide:Schema Registry Connection Failed:1"]
+    comment = next(i for i, line in enumerate(block.text.splitlines()) if "via env" in line)
+    lines = block.text.splitlines(keepends=True)
+    code = pages.Block(block.page, "", 0, "", "".join(lines[:comment]), block.line)
+    asyncio.run(pages.run(code, supplied()))
+    url = "http://schema-registry:8081"
+    assert settings.setting("kafka_schema_registry_url") == url
+    settings.reset()
+    Path(".env").write_text("".join(lines[comment:]))
+    assert settings.setting("kafka_schema_registry_url") == url
+
+
+def test_topics_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    async def go() -> None:
+        names = supplied()
+        await pages.run(BLOCKS["messaging-guide:Topic Classes:1"], names)
+        await pages.run(BLOCKS["messaging-guide:Listar Topics Registrados:1"], names)
+        assert names["order_topic"] is names["OrderEvents"]
+
+    asyncio.run(go())
+    assert "user.state: " in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not os.environ.get("SALVO_TEST_KAFKA"), reason="SALVO_TEST_KAFKA names none")
+def test_kafka_by_its_name() -> None:
+    configure_messaging(kafka_bootstrap_servers=os.environ["SALVO_TEST_KAFKA"])
+
+    async def go() -> None:
+        before = len(records("events", get_producer("kafka")))
+        await pages.run(BLOCKS["messaging-overview:Basic Usage:1"], supplied())
+        assert await get_producer("kafka").flush() == 0
+        sent = [r.json() for r in records("events", get_producer("kafka"))][before:]
+        assert sent == [{"user_id": 1, "action": "login"}, {"user_id": 1, "action": "view"},
+                        {"user_id": 2, "action": "click"}]
+
+    asyncio.run(go())
+
+
+@pytest.mark.skipif(not os.environ.get("SALVO_TEST_REDIS"), reason="SALVO_TEST_REDIS names none")
+def test_redis_producer() -> None:
+    configure_messaging(redis_url=os.environ["SALVO_TEST_REDIS"])
+
+    async def go() -> None:
+        names = await pages.run(BLOCKS["messaging-overview:Producer:1"], supplied())
+        found = records("events", names["producer"])
+        assert found[-1].json() == {"user_id": 1, "action": "login"}
+        await names["producer"].stop()
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize(("heading", "cls", "later"), [
+    ("Kafka Producer", messaging.KafkaProducer, set()),
+    ("RabbitMQ Queue", messaging.RabbitMQQueue, {"consume"}),
+    ("Event Publishing", messaging.EventPublisher, set()),
+])
+def test_infrastructure_classes_have_the_printed_signatures(
+    heading: str, cls: type, later: set[str]
+) -> None:
+    tree = ast.parse(BLOCKS[f"messaging-infrastructure:{heading}:1"].text)
+    printed = next(node for node in tree.body if isinstance(node, ast.ClassDef))
+    assert printed.name == cls.__name__
+    for method in printed.body:
+        if isinstance(method, (ast.FunctionDef, ast.AsyncFunctionDef)) and method.name not in later:
+            ours = getattr(cls, method.name)
+            assert inspect.iscoroutinefunction(ours) == isinstance(method, ast.AsyncFunctionDef)
+            names = [arg.arg for arg in method.args.args]
+            assert list(inspect.signature(ours).parameters)[: len(names)] == names
