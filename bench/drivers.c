@@ -7,33 +7,31 @@
  * fails. The timer's cost is in every figure. The rate is one that every broker takes.
  */
 #include "harness.h"
+#include "server.h"
 
 #include <pthread.h>
 #include <salvo/salvo.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/types.h>
-#include <unistd.h>
 
 enum { THREADS = 2, VALUE_BYTES = 100, PERCENTILES = 4, WARM = 2000 };
 
 typedef struct contender {
-    const char *driver, *key; /* key: the configuration's, of the address; NULL: no server */
-    char address[128];
+    const char *driver, *key, *variable; /* key of the address; NULL: no server */
+    bench_server server;
     bench_rounds percentile[PERCENTILES];
 } contender;
 
-static contender contenders[] = {{.driver = "null"},
-                                 {.driver = "memory"},
-                                 {.driver = "kafka", .key = "kafka_bootstrap_servers"},
-                                 {.driver = "redis", .key = "redis_url"},
-                                 {.driver = "rabbitmq", .key = "rabbitmq_url"}};
+static contender contenders[] = {
+    {.driver = "null"},
+    {.driver = "memory"},
+    {.driver = "kafka", .key = "kafka_bootstrap_servers", .variable = "SALVO_BENCH_KAFKA"},
+    {.driver = "redis", .key = "redis_url", .variable = "SALVO_BENCH_REDIS"},
+    {.driver = "rabbitmq", .key = "rabbitmq_url", .variable = "SALVO_BENCH_RABBITMQ"}};
 enum { CONTENDERS = sizeof contenders / sizeof contenders[0] };
 static const double percents[PERCENTILES] = {50, 99, 99.9, 99.99};
 static double rounds_wanted = 5, seconds_wanted = 5, rate_wanted = 5000;
 static bool json_wanted;
-static pid_t owner;
 
 typedef struct worker {
     salvo *producer;
@@ -42,40 +40,6 @@ typedef struct worker {
     bench_samples samples;
     size_t refused;
 } worker;
-
-static void script(const char *driver, const char *what, char *address, size_t size)
-{
-    char command[512], line[256] = "";
-    snprintf(command, sizeof command, "'%s/script/broker' %s %s --name bench-%d", SALVO_SOURCE_DIR,
-             driver, what, (int)owner);
-    FILE *pipe = popen(command, "r");
-    if (!pipe)
-        bench_die("no shell for script/broker");
-    while (fgets(line, sizeof line, pipe))
-        if (address)
-            snprintf(address, size, "%.*s", (int)strcspn(line, "\n"), line);
-    if (pclose(pipe))
-        bench_die("script/broker %s %s failed; see its words above", driver, what);
-}
-
-static void stop_servers(void)
-{
-    for (int i = 0; i < CONTENDERS; i++)
-        if (getpid() == owner && contenders[i].address[0])
-            script(contenders[i].driver, "stop", NULL, 0);
-}
-
-static void start_servers(void)
-{
-    char start[48];
-    owner = getpid();
-    atexit(stop_servers);
-    snprintf(start, sizeof start, "start --owner %d", (int)owner);
-    for (int i = 0; i < CONTENDERS; i++)
-        if (contenders[i].key)
-            script(contenders[i].driver, start, contenders[i].address,
-                   sizeof contenders[i].address);
-}
 
 static void config_set(salvo_config *config, const char *key, const char *value)
 {
@@ -93,7 +57,7 @@ static salvo *open_producer(const contender *c)
     config_set(config, "message_broker", c->driver);
     config_set(config, "linger_us", "5000");
     if (c->key)
-        config_set(config, c->key, c->address);
+        config_set(config, c->key, c->server.address);
     if (salvo_open(config, &options, &producer))
         bench_die("salvo_open: %s", salvo_last_error());
     salvo_config_free(config);
@@ -200,7 +164,10 @@ int main(int argc, char **argv)
     bench_options(argc, argv, "The sender's cost of one call, by driver, on real servers.", options,
                   sizeof options / sizeof options[0]);
     bench_time_init();
-    start_servers();
+    for (int i = 0; i < CONTENDERS; i++)
+        if (contenders[i].key)
+            bench_server_start(&contenders[i].server, contenders[i].driver, contenders[i].variable,
+                               "");
     for (int round = 0; round < (int)rounds_wanted; round++) {
         fprintf(stderr, "round %d of %.0f\n", round + 1, rounds_wanted);
         for (int turn = 0; turn < CONTENDERS; turn++)

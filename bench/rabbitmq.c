@@ -14,6 +14,7 @@
 #include "child.h"
 #include "contestant.h"
 #include "harness.h"
+#include "server.h"
 
 #include <amqp.h>
 #include <amqp_tcp_socket.h>
@@ -43,76 +44,9 @@ static double rounds_wanted = 7, messages_wanted = 200e3, window = 2048, bytes =
               linger_ms = 5, only_kind = -1;
 static bool quick, json_wanted;
 static const char *set_text;
-static char address[256], instance[48], queue[64];
-static int server_pid, owner;
-
-/* --- the server ---------------------------------------------------------------------------- */
-
-static void script(const char *arguments, char *line, size_t size)
-{
-    char command[512], text[256];
-    snprintf(command, sizeof command, "'%s/script/broker' rabbitmq %s", SALVO_SOURCE_DIR,
-             arguments);
-    FILE *pipe = popen(command, "r");
-    if (!pipe)
-        bench_die("no shell for script/broker");
-    while (fgets(text, sizeof text, pipe)) {
-        int pid;
-        text[strcspn(text, "\n")] = '\0';
-        if (sscanf(text, "pid %d", &pid) == 1)
-            server_pid = pid;
-        else if (strncmp(text, "amqp://", 7) == 0 && line)
-            snprintf(line, size, "%s", text);
-    }
-    if (pclose(pipe))
-        bench_die("script/broker rabbitmq %s failed; see its words above, or set "
-                  "SALVO_BENCH_RABBITMQ=amqp://... to use a server that runs", arguments);
-}
-
-static void stop_server(void)
-{
-    char arguments[128];
-    if (getpid() != owner)
-        return;
-    snprintf(arguments, sizeof arguments, "stop --name %s", instance);
-    script(arguments, NULL, 0);
-}
-
-static void find_server(void)
-{
-    char arguments[128];
-    const char *given = getenv("SALVO_BENCH_RABBITMQ");
-    if (given && *given) {
-        snprintf(address, sizeof address, "%s", given);
-        return;
-    }
-    owner = (int)getpid();
-    snprintf(instance, sizeof instance, "bench-%d", owner);
-    snprintf(arguments, sizeof arguments, "start --name %s --owner %d", instance, owner);
-    script(arguments, address, sizeof address);
-    atexit(stop_server);
-    snprintf(arguments, sizeof arguments, "status --name %s", instance);
-    script(arguments, NULL, 0);
-}
-
-static double server_cpu_s(void)
-{
-    char path[48], text[1024] = "";
-    unsigned long user = 0, system = 0;
-    if (!server_pid)
-        return 0;
-    snprintf(path, sizeof path, "/proc/%d/stat", server_pid);
-    FILE *file = fopen(path, "r");
-    size_t n = file ? fread(text, 1, sizeof text - 1, file) : 0;
-    if (file)
-        fclose(file);
-    text[n] = '\0';
-    const char *at = strrchr(text, ')');
-    if (!at || sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user,
-                      &system) != 2)
-        return 0;
-    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
-}
+static char queue[64];
+static bench_server server;
+static const char *address;
 
 /* --- rabbitmq-c ---------------------------------------------------------------------------- */
 
@@ -133,7 +67,7 @@ static void check(amqp_rpc_reply_t reply, const char *what)
 static void theirs_open(theirs *t)
 {
     struct amqp_connection_info info;
-    char url[sizeof address];
+    char url[sizeof server.address];
     *t = (theirs){.connection = amqp_new_connection()};
     snprintf(url, sizeof url, "%s", address);
     if (amqp_parse_url(url, &info))
@@ -195,7 +129,7 @@ typedef struct watch {
 
 static watch watch_start(void)
 {
-    return (watch){bench_process_cpu_ns(), bench_now_ns(), server_cpu_s()};
+    return (watch){bench_process_cpu_ns(), bench_now_ns(), bench_server_cpu_s(&server)};
 }
 
 static void watch_stop(const watch *w, size_t messages, outcome *o)
@@ -203,7 +137,7 @@ static void watch_stop(const watch *w, size_t messages, outcome *o)
     double wall_s = (double)(bench_now_ns() - w->wall_ns) / 1e9;
     o->cpu_ns = (double)(bench_process_cpu_ns() - w->cpu_ns) / (double)messages;
     o->per_second = (double)messages / wall_s;
-    o->server_cores = (server_cpu_s() - w->server_s) / wall_s;
+    o->server_cores = (bench_server_cpu_s(&server) - w->server_s) / wall_s;
 }
 
 static void measure_ours(size_t messages, outcome *o)
@@ -396,7 +330,7 @@ static void print_result(void)
         bench_bar(names[k], bench_median(&all[k].rate), 1e3, 1e6, "msg/s");
     double rate = bench_median(&all[OURS].rate) / bench_median(&all[THEIRS].rate);
     double cpu = bench_median(&all[OURS].cpu) / bench_median(&all[THEIRS].cpu);
-    double server = bench_median(&all[OURS].server);
+    double server_cores = bench_median(&all[OURS].server);
     double limit = bench_median(&all[OURS].rate) / bench_median(&all[LIMIT].rate);
     printf("rate %.2f times rabbitmq-c's and %.2f times what the server takes of ready-made bytes; "
            "client CPU %.2f times\n", rate, limit, cpu);
@@ -409,7 +343,7 @@ static void print_result(void)
     bench_json_number(&json, "rate_rabbitmq_c", bench_median(&all[THEIRS].rate));
     bench_json_number(&json, "cpu_ns", bench_median(&all[OURS].cpu));
     bench_json_number(&json, "cpu_ns_rabbitmq_c", bench_median(&all[THEIRS].cpu));
-    bench_json_number(&json, "server_cores", server);
+    bench_json_number(&json, "server_cores", server_cores);
     bench_json_number(&json, "server_cores_rabbitmq_c", bench_median(&all[THEIRS].server));
     bench_json_number(&json, "machine_cores", (double)cores);
     bench_json_number(&json, "rounds", rounds_wanted);
@@ -438,7 +372,7 @@ int main(int argc, char **argv)
         messages_wanted = 6e4;
     }
     bench_time_init();
-    find_server();
+    address = bench_server_start(&server, "rabbitmq", "SALVO_BENCH_RABBITMQ", "");
     run_round(0, false); /* the server's JIT compiler and allocators warm up */
     for (int round = 0; round < (int)rounds_wanted; round++) {
         fprintf(stderr, "round %d of %.0f\n", round + 1, rounds_wanted);

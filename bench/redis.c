@@ -9,22 +9,19 @@
  * the clock runs from the first send until the last reply; CPU is the client process's, all
  * threads, user and system; every message was acknowledged and is in the stream, or the benchmark
  * fails; the two formatters' bytes are compared first. rate_ratio is against the faster of
- * hiredis' two ways. With SALVO_BENCH_REDIS=port that local server is used and EMPTIED, else a
- * throw-away one that ends with this process.
+ * hiredis' two ways. With SALVO_BENCH_REDIS=redis://127.0.0.1:PORT/0 that local server is used and
+ * EMPTIED, else a throw-away one, without appendonly, that ends with this process.
  */
 #include "child.h"
 #include "contestant.h"
 #include "harness.h"
 #include "redis_format.h"
+#include "server.h"
 
-#include <arpa/inet.h>
 #include <hiredis/hiredis.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 enum { MAX_VALUE = 65536, FLUSH_MS = 120000, WARM = 20000 };
@@ -47,7 +44,8 @@ static double rounds_wanted = 7, messages_wanted = 1e6, window = 2048, bytes = 1
               linger_ms = 1, only_kind = -1;
 static bool quick, json_wanted;
 static const char *set_text;
-static int port, server_pid;
+static bench_server server;
+static int port;
 static char value[MAX_VALUE];
 
 /* --- the server ---------------------------------------------------------------------------- */
@@ -72,62 +70,12 @@ static long long ask(const char *command)
     return number;
 }
 
-static int free_port(void)
-{
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    socklen_t size = sizeof a;
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof a) ||
-        getsockname(fd, (struct sockaddr *)&a, &size))
-        bench_die("no free port");
-    close(fd);
-    return ntohs(a.sin_port);
-}
-
 static void start_server(void)
 {
-    const char *given = getenv("SALVO_BENCH_REDIS");
-    char text[16];
-    port = given && *given ? atoi(given) : free_port();
-    if (given && *given)
-        return;
-    snprintf(text, sizeof text, "%d", port);
-    server_pid = fork();
-    if (server_pid == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        execlp("redis-server", "redis-server", "--port", text, "--bind", "127.0.0.1", "--save",
-               "", "--appendonly", "no", "--dir", "/tmp", "--logfile", "/dev/null", (char *)NULL);
-        _exit(127);
-    }
-    for (int i = 0; i < 200; i++) {
-        redisContext *c = redisConnect("127.0.0.1", port);
-        bool up = c && !c->err;
-        if (c)
-            redisFree(c);
-        if (up)
-            return;
-        usleep(50000);
-    }
-    bench_die("redis-server did not come up: is it installed (apt-get install redis-server)?");
-}
-
-static double server_cpu_s(void)
-{
-    char path[48], text[1024] = "";
-    unsigned long user = 0, system = 0;
-    if (!server_pid)
-        return 0;
-    snprintf(path, sizeof path, "/proc/%d/stat", server_pid);
-    FILE *file = fopen(path, "r");
-    size_t n = file ? fread(text, 1, sizeof text - 1, file) : 0;
-    if (file)
-        fclose(file);
-    text[n] = '\0';
-    const char *at = strrchr(text, ')');
-    if (!at || sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user,
-                      &system) != 2)
-        return 0;
-    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+    const char *address = bench_server_start(&server, "redis", "SALVO_BENCH_REDIS",
+                                             "--set appendonly=no");
+    if (sscanf(address, "redis://127.0.0.1:%d", &port) != 1)
+        bench_die("SALVO_BENCH_REDIS='%s': redis://127.0.0.1:PORT/0 is allowed", address);
 }
 
 /* --- contestants --------------------------------------------------------------------------- */
@@ -169,12 +117,12 @@ static void measure_hiredis(const job *j, outcome *o)
     redisContext *c = connect_to_it();
     hiredis_some(c, j->kind, WARM);
     uint64_t cpu_ns = bench_process_cpu_ns(), from_ns = bench_now_ns();
-    double server_s = server_cpu_s();
+    double server_s = bench_server_cpu_s(&server);
     hiredis_some(c, j->kind, j->messages);
     double wall_ns = (double)(bench_now_ns() - from_ns);
     o->cpu_ns = (double)(bench_process_cpu_ns() - cpu_ns) / (double)j->messages;
     o->per_second = (double)j->messages * 1e9 / wall_ns;
-    o->server_cores = (server_cpu_s() - server_s) * 1e9 / wall_ns;
+    o->server_cores = (bench_server_cpu_s(&server) - server_s) * 1e9 / wall_ns;
     redisFree(c);
 }
 
@@ -200,12 +148,12 @@ static void measure_salvo(const job *j, outcome *o)
         bench_die("salvo: %s", salvo_last_error());
     salvo_some(producer, topic, WARM);
     uint64_t cpu_ns = bench_process_cpu_ns(), from_ns = bench_now_ns();
-    double server_s = server_cpu_s();
+    double server_s = bench_server_cpu_s(&server);
     salvo_some(producer, topic, j->messages);
     double wall_ns = (double)(bench_now_ns() - from_ns);
     o->cpu_ns = (double)(bench_process_cpu_ns() - cpu_ns) / (double)j->messages;
     o->per_second = (double)j->messages * 1e9 / wall_ns;
-    o->server_cores = (server_cpu_s() - server_s) * 1e9 / wall_ns;
+    o->server_cores = (bench_server_cpu_s(&server) - server_s) * 1e9 / wall_ns;
     if (salvo_close(producer, FLUSH_MS, &report) ||
         report.ledger.acknowledged != j->messages + WARM)
         bench_die("salvo: not everything was acknowledged");
@@ -298,7 +246,7 @@ static void compare_bytes(const salvo_redis_template *t)
 
 /* --- results ------------------------------------------------------------------------------- */
 
-static bench_rounds rate[KINDS], cpu[KINDS], server[KINDS], format[2];
+static bench_rounds rate[KINDS], cpu[KINDS], cores[KINDS], format[2];
 
 static void run_round(int round, const salvo_redis_template *t)
 {
@@ -311,7 +259,7 @@ static void run_round(int round, const salvo_redis_template *t)
         bench_in_child(measure, &j, &o, sizeof o);
         bench_round_add(&rate[j.kind], o.per_second);
         bench_round_add(&cpu[j.kind], o.cpu_ns);
-        bench_round_add(&server[j.kind], o.server_cores);
+        bench_round_add(&cores[j.kind], o.server_cores);
     }
     size_t n = quick ? 1000000 : 5000000;
     if (only_kind >= 0)
@@ -333,7 +281,7 @@ static void print_table(void)
             printf("     -               -\n");
         else
             printf("%6.0f (%.0f..%.0f)   %5.2f\n", bench_median(&cpu[k]), bench_least(&cpu[k]),
-                   bench_most(&cpu[k]), bench_median(&server[k]));
+                   bench_most(&cpu[k]), bench_median(&cores[k]));
     }
     printf("laying out one command: template %.1f ns, redisFormatCommandArgv %.1f ns\n",
            bench_median(&format[0]), bench_median(&format[1]));
@@ -358,7 +306,7 @@ static void print_json(void)
     bench_json_number(&json, "messages_per_second", ours);
     bench_json_number(&json, "cpu_ns", bench_median(&cpu[OURS]));
     bench_json_number(&json, "format_ns", bench_median(&format[0]));
-    bench_json_number(&json, "server_cores", bench_median(&server[OURS]));
+    bench_json_number(&json, "server_cores", bench_median(&cores[OURS]));
     bench_json_number(&json, "window", window);
     bench_json_number(&json, "rounds", rounds_wanted);
     if (json_wanted)
@@ -399,9 +347,5 @@ int main(int argc, char **argv)
     }
     print_table();
     print_json();
-    if (server_pid > 0) {
-        kill(server_pid, SIGKILL);
-        waitpid(server_pid, NULL, 0);
-    }
     return 0;
 }

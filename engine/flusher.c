@@ -223,6 +223,7 @@ int salvo_flusher_open(salvo_flusher *f, salvo *producer, uint32_t index, char *
     f->event_fd = -1;
     f->topics_seen = UINT32_MAX;
     f->drain_every_ns = 100 * 1000;
+    f->shortest_linger_ns = UINT64_MAX; /* no topic has records yet */
     snprintf(error, error_size, "no memory for a flusher (lower buffer_bytes)");
     int err = open_tables(f);
     if (err == 0)

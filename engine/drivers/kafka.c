@@ -185,11 +185,6 @@ static int kafka_open_shared(const salvo_config *config, void **shared, char *er
     return 0;
 }
 
-static void kafka_close_shared(void *shared)
-{
-    (void)shared;
-}
-
 static int kafka_open(const salvo_driver_env *env, void **handle, char *error, size_t error_size)
 {
     *handle = NULL;
@@ -542,7 +537,6 @@ const salvo_driver_ops salvo_driver_kafka = {
     .capabilities = kafka_capabilities,
     .overhead_bytes = kafka_overhead_bytes,
     .open_shared = kafka_open_shared,
-    .close_shared = kafka_close_shared,
     .open = kafka_open,
     .require = kafka_require,
     .topic = kafka_topic,

@@ -205,17 +205,19 @@ static void a_topic_waits_for_what_comes_back(void **state)
     submit(w, 0, &m, 1);
     settle(w, 0, 10);
     freeReplyObject(redis_do(&w->server, "CONFIG SET maxmemory 1"));
+    uint64_t other = w->next_token + 3;
     for (int i = 0; i < 3; i++)
         submit(w, 0, &m, 1);
     salvo_driver_outcome o;
-    int n = 0;
-    for (int left = 3; left > 0; left -= n) {
-        while ((n = ops.poll(w->handle, &o, 1)) == 0)
-            usleep(1000);
-        assert_int_equal(n, 1);
-        assert_int_equal(o.ranges[0].status, SALVO_ERR_TRANSIENT);
+    for (int left = 3; left > 0; left--) {
+        do { /* the other topic's is refused too, and may come back in between */
+            while (ops.poll(w->handle, &o, 1) == 0)
+                usleep(1000);
+            assert_int_equal(o.ranges[0].status, SALVO_ERR_TRANSIENT);
+        } while (o.token == other);
         assert_int_equal(try_submit(w, 0, &m, 1), left > 1 ? SALVO_ERR_TRANSIENT : 0);
-        assert_int_equal(try_submit(w, 1, &m, 1), 0); /* others flow */
+        if (left == 3)
+            assert_int_equal(try_submit(w, 1, &m, 1), 0); /* others flow */
     }
     freeReplyObject(redis_do(&w->server, "CONFIG SET maxmemory 0"));
     end_world(w);

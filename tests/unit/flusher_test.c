@@ -83,6 +83,47 @@ static void full_batches_leave_no_stragglers(void **state)
     engine_close(&e, 0);
 }
 
+/* A topic that is opened and sent to after the round has looked at the topics. */
+static void a_first_topic_has_a_share(void **state)
+{
+    (void)state;
+    engine e = {.now_ns = SECOND};
+    salvo_config *config = engine_config(NULL);
+    salvo_producer_hooks hooks = {engine_now, &e, true};
+    assert_int_equal(salvo_producer_open(config, NULL, &hooks, &e.p), 0);
+    salvo_config_free(config);
+    engine_step(&e, 0);
+    assert_int_equal(salvo_topic_open(e.p, "t", NULL, &e.topic), 0);
+    engine_send(&e, -1, 1, 1);
+    salvo_flusher_drain(&e.p->flushers[0]);
+    assert_int_equal(e.p->topics.entries[e.topic].full, 0);
+    engine_step(&e, 1 * MS);
+    assert_int_equal(acknowledged(&e), 1);
+    engine_close(&e, 0);
+}
+
+/* While a little comes: half the linger between passes, at least 1 ms, at most a quarter park. */
+static void pauses_follow_linger(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *linger_us;
+        uint64_t pause_ns;
+    } cases[] = {{"0", 1 * MS}, {"1000", 1 * MS}, {"4000", 2 * MS}, {"100000", 5 * MS}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        engine e;
+        engine_open(&e, (const char *[]){"linger_us", cases[i].linger_us, "idle_strategy",
+                                         "adaptive", "park_max_us", "20000", NULL});
+        for (unsigned n = 0; n < 20; n++) {
+            engine_send(&e, -1, n, 1);
+            engine_step(&e, 10 * MS);
+        }
+        assert_int_equal(e.p->flushers[0].drain_every_ns, cases[i].pause_ns);
+        engine_settle(&e, 10 * MS, 20);
+        engine_close(&e, 0);
+    }
+}
+
 static void flush_cuts_linger_short(void **state)
 {
     (void)state;
@@ -331,6 +372,8 @@ int main(void)
         cmocka_unit_test(linger_is_the_topics_own),
         cmocka_unit_test(closes_by_count_and_bytes),
         cmocka_unit_test(full_batches_leave_no_stragglers),
+        cmocka_unit_test(a_first_topic_has_a_share),
+        cmocka_unit_test(pauses_follow_linger),
         cmocka_unit_test(flush_cuts_linger_short),
         cmocka_unit_test(flush_waits_for_the_past_only),
         cmocka_unit_test(a_flush_reaches_held_messages),

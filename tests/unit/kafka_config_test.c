@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "driver.h"
 #include "drivers/kafka_config.h"
 #include <stdio.h>
 #include <string.h>
@@ -58,6 +59,7 @@ static void every_key_reaches_its_property(void **state)
         "kafka_ssl_cafile", "/ca", "kafka_ssl_certfile", "/cert", "kafka_ssl_keyfile", "/key",
         "kafka_compression_type", "zstd", "kafka_request_timeout_ms", "4000",
         "kafka_retry_backoff_ms", "70", "delivery_timeout_ms", "9000",
+        "reconnect_backoff_ms", "30", "retry_backoff_max_ms", "800",
         "max_message_bytes", "2000000", "batch_messages", "20000",
         "rdkafka.socket.keepalive.enable", "true", NULL};
     static const char *const expected[][2] = {
@@ -68,6 +70,7 @@ static void every_key_reaches_its_property(void **state)
         {"ssl.key.location", "/key"}, {"compression.type", "zstd"},
         {"request.timeout.ms", "4000"}, {"socket.timeout.ms", "4000"},
         {"retry.backoff.ms", "70"}, {"message.timeout.ms", "9000"},
+        {"reconnect.backoff.ms", "30"}, {"reconnect.backoff.max.ms", "800"},
         {"message.max.bytes", "2004096"}, {"batch.num.messages", "20000"},
         {"acks", "-1"}, {"enable.idempotence", "true"}, {"linger.ms", "0.1"},
         {"socket.keepalive.enable", "true"}};
@@ -81,6 +84,31 @@ static void every_key_reaches_its_property(void **state)
     assert_is(conf, "enable.auto.commit", "false");
     assert_is(conf, "enable.partition.eof", "true");
     rd_kafka_conf_destroy(conf);
+}
+
+static void hear(void *context, int level, const char *text)
+{
+    (void)level;
+    *(unsigned *)context += strstr(text, "through librdkafka") != NULL;
+}
+
+static void another_client_is_answered_once(void **state)
+{
+    (void)state;
+    static const char *const backends[] = {"confluent", "aiokafka", "native"};
+    unsigned heard = 0;
+    salvo_set_log(hear, &heard);
+    for (unsigned i = 0; i < 3; i++) {
+        salvo_config *config;
+        void *shared;
+        char error[64];
+        assert_int_equal(salvo_config_new(&config), 0);
+        assert_int_equal(salvo_config_set(config, "kafka_backend", backends[i]), 0);
+        assert_int_equal(salvo_driver_kafka.open_shared(config, &shared, error, sizeof error), 0);
+        salvo_config_free(config);
+        assert_int_equal(heard, i); /* not for confluent */
+    }
+    salvo_set_log(NULL, NULL);
 }
 
 static void acks_and_idempotence_are_reconciled(void **state)
@@ -140,6 +168,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_key_reaches_its_property),
+        cmocka_unit_test(another_client_is_answered_once),
         cmocka_unit_test(acks_and_idempotence_are_reconciled),
         cmocka_unit_test(passed_through_properties_win),
         cmocka_unit_test(refusals_name_the_key_and_no_secret),
