@@ -31,6 +31,7 @@
 #include <unistd.h>
 
 #define MS UINT64_C(1000000)
+#define PUSHED_MESSAGES_MAX 2048u
 #define CHUNK 1024u              /* messages offered at once: their array stays in the cache */
 #define MESSAGE_COST_BYTES 256u  /* what librdkafka keeps for a message, key and headers apart */
 #define EVENTS_PER_POLL 64       /* so that the flusher gets to its rings */
@@ -486,10 +487,13 @@ static int kafka_poll(void *handle, salvo_driver_outcome *outcomes, uint32_t max
     return (int)n;
 }
 
-/* librdkafka's own linger is a tenth of a millisecond: there is nothing to cut short. */
+/* librdkafka's linger is a tenth of a millisecond, which its thread sleeps in whole ones: long for
+ * somebody who waits for one message, nothing beside a backlog, which larger requests suit. */
 static void kafka_flush(void *handle)
 {
-    (void)handle;
+    salvo_kafka *k = handle;
+    if (k->slots.out_messages != 0 && k->slots.out_messages <= PUSHED_MESSAGES_MAX)
+        salvo_kafka_push(k);
 }
 
 static int kafka_descriptors(void *handle, int *fds, int max)

@@ -9,6 +9,7 @@
 #include "config_internal.h"
 #include "config_keys.h"
 #include "error.h"
+#include "names.h"
 #include <ctype.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -229,12 +230,24 @@ static int pass_through(const char *property, const char *value, const char *sou
     return set_from(b, name, source, property, value);
 }
 
+/* librdkafka's look-ups, so that a fork does not meet one; without all three: free the result. */
+static int look_up(const char *node, const char *service, const struct addrinfo *hints,
+                   struct addrinfo **result, void *opaque)
+{
+    (void)opaque;
+    if (node || service || hints)
+        return salvo_names_look_up(node, service, hints, result);
+    freeaddrinfo(*result);
+    return 0;
+}
+
 rd_kafka_conf_t *salvo_kafka_conf(const salvo_config *config, rd_kafka_type_t type,
                                   salvo_kafka_log *log, int *err, char *error,
                                   size_t error_size)
 {
     building b = {.config = config, .conf = rd_kafka_conf_new(), .type = type, .log = log,
                   .error = error, .error_size = error_size};
+    rd_kafka_conf_set_resolve_cb(b.conf, look_up);
     *err = set_mapped(&b);
     if (!*err)
         *err = set_security(&b);

@@ -45,6 +45,7 @@ typedef struct salvo_kafka {
     uint64_t refresh_ns;
     pthread_t helper;
     bool helper_runs, helper_stop; /* stop: under lock */
+    bool push_wanted;              /* under lock */
     pthread_mutex_t lock;
     pthread_cond_t wake_helper;
 
@@ -58,6 +59,8 @@ int salvo_kafka_topics_start(salvo_kafka *kafka);
 void salvo_kafka_topics_stop(salvo_kafka *kafka);
 int salvo_kafka_topic_add(salvo_kafka *kafka, uint32_t id, const char *name);
 int salvo_kafka_topic_partitions(salvo_kafka *kafka, uint32_t id);
+/* Have the helper send what librdkafka lets linger. Flusher; does not wait for it. */
+void salvo_kafka_push(salvo_kafka *kafka);
 
 /* kafka_events.c */
 void salvo_kafka_link_up(salvo_kafka *kafka);

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * How many partitions a topic has. librdkafka blocks while it asks a broker, so one helper thread
- * per handle does it and wakes the flusher when it knows more. Guarantees: the flusher never
- * waits here (the lock is never held over the network); a count never shrinks; a topic that is
- * missing is an error only after the broker has said so for some seconds, since creating it on
- * demand takes a moment, and is mended when it appears later; close waits one request at most.
+ * How many partitions a topic has, and pushes. librdkafka blocks while it asks a broker and while
+ * it flushes, so one helper thread per handle does both and wakes the flusher when it knows more.
+ * Guarantees: the flusher never waits here (the lock is never held over the network); a count
+ * never shrinks; a topic that is missing is an error only after the broker has said so for some
+ * seconds, since creating it on demand takes a moment, and is mended when it appears later; close
+ * waits one request or push at most. A push may come late, behind a request, but then librdkafka's
+ * own linger has sent the messages.
  */
 #include "clock.h"
 #include "error.h"
@@ -19,6 +21,7 @@
 #define BACKOFF_MAX_NS (1000 * MS)
 #define UNKNOWN_AFTER_NS (5000 * MS)
 #define UNKNOWN_RECHECK_NS (5000 * MS)
+#define PUSH_MS 20 /* at one time: requests are not to wait longer */
 
 typedef enum answer { KNOWN, NOT_YET, MISSING, FORBIDDEN } answer;
 
@@ -125,18 +128,31 @@ static void *helper(void *context)
     pthread_mutex_lock(&k->lock);
     while (!k->helper_stop) {
         salvo_kafka_topic *topic = next_due(k);
-        if (!topic) {
-            pthread_cond_wait(&k->wake_helper, &k->lock);
-        } else if (topic->next_ns > salvo_clock_monotonic_ns()) {
+        bool due = topic && topic->next_ns <= salvo_clock_monotonic_ns();
+        if (due || k->push_wanted) {
+            k->push_wanted = k->push_wanted && due;
+            pthread_mutex_unlock(&k->lock);
+            if (due)
+                resolve(k, topic);
+            else
+                rd_kafka_flush(k->rk, PUSH_MS); /* while it runs, nothing lingers */
+            pthread_mutex_lock(&k->lock);
+        } else if (topic) {
             wait_until(k, topic->next_ns);
         } else {
-            pthread_mutex_unlock(&k->lock);
-            resolve(k, topic);
-            pthread_mutex_lock(&k->lock);
+            pthread_cond_wait(&k->wake_helper, &k->lock);
         }
     }
     pthread_mutex_unlock(&k->lock);
     return NULL;
+}
+
+void salvo_kafka_push(salvo_kafka *k)
+{
+    pthread_mutex_lock(&k->lock);
+    k->push_wanted = true;
+    pthread_cond_signal(&k->wake_helper); /* costs nothing while the helper is at work */
+    pthread_mutex_unlock(&k->lock);
 }
 
 int salvo_kafka_topics_start(salvo_kafka *k)

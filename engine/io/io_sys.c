@@ -3,10 +3,10 @@
  * io_sys.h: the real calls. Guarantees: nothing but the calls themselves.
  */
 #include "io_sys.h"
+#include "names.h"
 
 #include <fcntl.h>
 #include <liburing.h>
-#include <netdb.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -56,7 +56,7 @@ const salvo_io_sys_table salvo_io_system = {
     .ftruncate = ftruncate,
     .mmap = mmap,
     .alloc = calloc,
-    .getaddrinfo = getaddrinfo,
+    .getaddrinfo = salvo_names_look_up,
     .thread = pthread_create,
     .ring_init = io_uring_queue_init_params,
     .ring_submit = io_uring_submit,

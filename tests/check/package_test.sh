@@ -43,7 +43,7 @@ runs "$scratch/one_whole"
 
 version=$(pkg-config --modversion salvo)
 configure() { # FOLDER [VERSION]
-    "$cmake" -S "$user" -B "$scratch/$1" -DCMAKE_PREFIX_PATH="$prefix" \
+    "$cmake" -G Ninja -S "$user" -B "$scratch/$1" -DCMAKE_PREFIX_PATH="$prefix" \
         -DWANTED_VERSION="${2-$1}" >"$scratch/log" 2>&1
 }
 if configure "$version" && "$cmake" --build "$scratch/$version" >"$scratch/log" 2>&1; then

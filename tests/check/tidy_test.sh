@@ -95,10 +95,10 @@ driver_rule() {
     own=${file##*/}
     own=${own%.*}
     own=${own%%_*}
-    if [[ $form == '"' && ! $name =~ ^(io/)?(io|url)\.h$ && $name != compress.h &&
+    if [[ $form == '"' && ! $name =~ ^(io/)?(io|names|url)\.h$ && $name != compress.h &&
           ! $name =~ ^(\.\./)?(driver|clock|error|config_(internal|keys))\.h$ &&
           $name != "$own"*.h ]]; then
-        echo "a driver sees driver.h, clock.h, error.h, config_internal.h, io.h, url.h," \
+        echo "a driver sees driver.h, clock.h, error.h, config_internal.h, io.h, names.h, url.h," \
             "compress.h, its own headers"
     fi
     [ "$is_vendor" = 0 ] && return

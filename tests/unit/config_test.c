@@ -519,6 +519,8 @@ static void print_page(FILE *stream)
           "Layers, later wins: defaults, the `[messaging]` table of `core.toml`, the environment\n"
           "(key in upper case), code. In `core.toml` and code an unknown key or a bad value is an\n"
           "error; unknown names in the environment are ignored, and so are empty values there.\n"
+          "Python has two layers more: a `Settings` class below `core.toml`, and `.env` below the\n"
+          "environment; [python.md](python.md) shows them.\n"
           "`broker` is another name of `message_broker` in `core.toml` and code. An empty text\n"
           "unsets a key that has no default. Sizes take `kB`, `MB`, `GB`, `KiB`, `MiB`, `GiB`.\n"
           "`rdkafka.<property>` passes any property on to librdkafka, in `core.toml` as\n"
