@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import time
 import uuid
 from datetime import UTC, datetime
@@ -18,17 +19,24 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from salvo.messaging import (
     BufferFull,
+    ConfluentProducer,
     Expired,
     InvalidMessage,
+    KafkaProducer,
     KeyTypeError,
     MessageTooLarge,
     MessagingError,
+    RabbitMQQueue,
+    RedisProducer,
     SendTimeout,
     SerializationError,
+    Topic,
     UnknownTopic,
     configure_messaging,
     get_producer,
     publish,
+    registry,
+    stop_all_producers,
 )
 from salvo.messaging.testing import records
 
@@ -49,6 +57,23 @@ def test_a_delivery_tells_where_the_message_is() -> None:
     (record,) = records("t")
     assert record.key == b"k" and record.timestamp == 1234 and record.json() == {"n": 1}
     assert record.headers == (("a", b"1"), ("b", None))
+
+
+def test_message_and_value_are_one_argument() -> None:
+    async def go() -> None:
+        producer = get_producer()
+        await publish("t", value={"n": 0})
+        await publish("t", message={"n": 1})
+        await producer.send("t", value={"n": 2})
+        await producer.send(topic="t", message={"n": 3})
+        nothing = await asyncio.gather(producer.send_fire_and_forget("t", value={"n": "value"}),
+                                       producer.send_fire_and_forget("t", message={"n": "message"}))
+        assert [*nothing] == [None, None]
+        assert await producer.flush() == 0
+
+    asyncio.run(go())
+    get_producer().sync.send("t", value={"n": 4})
+    assert [v["n"] for v in values("t")] == [0, 1, 2, 3, "value", "message", 4]
 
 
 def test_wait_false_gives_a_delivery_for_later() -> None:
@@ -276,6 +301,65 @@ def test_a_buffer_that_stays_full(policy: str, sync: bool) -> None:
         which = {"fail": "full", "drop_newest": "dropped", "block": "timeout"}[policy]
         assert ledger[f"refused_{which}"] == refused
         await producer.stop(0)
+
+    asyncio.run(go())
+
+
+def test_what_a_forgotten_producer_sent_is_flushed_by_stop_all() -> None:
+    async def go() -> None:
+        await RedisProducer("redis://127.0.0.1:1", close_timeout_ms=0).start()
+        await publish("t", {})
+        gc.collect()
+        assert len(registry._natives) == 2
+        await stop_all_producers()
+        assert registry._natives == {}
+
+    asyncio.run(go())
+
+
+def test_a_topic_classs_policy_wins() -> None:
+    configure_messaging(message_broker="kafka", kafka_bootstrap_servers="127.0.0.1:1",
+                        send_timeout_ms=2_000, buffer_bytes="16MiB", ring_bytes="256KiB",
+                        max_message_bytes=10000, batch_bytes=65536, close_timeout_ms=0)
+
+    class Strict(Topic):
+        name = "strict"
+        full_policy = "fail"
+
+    async def go() -> None:
+        producer, items = get_producer(), [b"x" * 1000] * 30000
+        assert 0 < await producer.send_batch_fire_and_forget(Strict, items) < len(items)
+        with pytest.raises(BufferFull, match='"strict": no room:'):
+            for item in items:
+                await producer.send_fire_and_forget(Strict, item)
+        await producer.stop(0)
+
+    asyncio.run(go())
+
+
+def test_the_infrastructure_classes_wait_and_have_their_own_address() -> None:
+    configure_messaging(kafka_fire_and_forget=True, close_timeout_ms=0, rabbitmq_exchange="other",
+                        rabbitmq_exchange_type="fanout", rabbitmq_routing_key="k")
+
+    async def go() -> None:
+        kafka = KafkaProducer("127.0.0.1:1")
+        with pytest.raises(SendTimeout):
+            await kafka.send("t", {"n": 1}, "key", timeout=0.1)
+        assert not (await kafka.send("t", {"n": 2}, wait=False)).done
+        await kafka.stop(0)
+        queue = RabbitMQQueue("amqp://u:p@127.0.0.1:1/", "tasks")
+        await queue.connect()
+        config = queue._producer._ready().config
+        found = [config.get(f"rabbitmq_{key}") for key in
+                 ("url", "exchange", "exchange_type", "routing_key")]
+        assert found == ["amqp://u:p@127.0.0.1:1/", None, None, None]
+        await queue.close()
+        with pytest.raises(InvalidMessage, match="queue_name"):
+            RabbitMQQueue("amqp://u:p@127.0.0.1:1/")
+        assert RedisProducer("redis://127.0.0.1:1")._ready().config.get("redis_url") == (
+            "redis://127.0.0.1:1")
+        assert ConfluentProducer("127.0.0.1:2", flushers=2)._ready().broker == "kafka"
+        assert ConfluentProducer()._ready() is get_producer("kafka")._ready()
 
     asyncio.run(go())
 

@@ -43,8 +43,43 @@ def test_the_layers_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
     assert get("kafka_linger_ms") == 5
     configure(kafka_linger_ms=6, database_url="postgres://")
     assert get("kafka_linger_ms") == 6 and get("database_url") == "postgres://"
-    configure_messaging(kafka_linger_ms=None)
-    assert get("kafka_linger_ms") == 6
+    configure_messaging(kafka_linger_ms=None, kafka_client_id="mine")
+    assert get("kafka_linger_ms") == 6 and get("kafka_client_id") == "mine"  # calls merge
+
+
+BUILT_IN = {
+    "kafka_enabled": True, "kafka_backend": "aiokafka", "kafka_client_id": "core-framework",
+    "kafka_bootstrap_servers": "localhost:9092", "kafka_acks": "all",
+    "kafka_enable_idempotence": True, "kafka_fire_and_forget": False,
+    "kafka_schema_registry_url": None, "kafka_security_protocol": "PLAINTEXT",
+    "kafka_sasl_mechanism": None, "kafka_sasl_username": None, "kafka_sasl_password": None,
+    "kafka_ssl_cafile": None, "kafka_ssl_certfile": None, "kafka_ssl_keyfile": None,
+    "kafka_compression_type": "none", "kafka_linger_ms": 0, "kafka_max_batch_size": 16384,
+    "kafka_request_timeout_ms": 30000, "kafka_retry_backoff_ms": 100,
+    "kafka_auto_offset_reset": "earliest", "kafka_enable_auto_commit": True,
+    "kafka_auto_commit_interval_ms": 5000, "kafka_max_poll_records": 500,
+    "kafka_session_timeout_ms": 10000, "kafka_heartbeat_interval_ms": 3000,
+    "redis_url": "redis://localhost:6379/0",
+    "rabbitmq_url": "amqp://guest:guest@localhost:5672/", "default_topic": "events",
+    "send_timeout_ms": 60000, "full_policy": "block", "message_broker": "kafka",
+}
+
+
+def test_the_built_in_values() -> None:
+    settings.reset()
+    assert {key: get(key) for key in BUILT_IN} == BUILT_IN
+    assert settings.source_name() == settings.application_name() != ""
+
+
+@pytest.mark.parametrize(("program", "name"), [
+    ("/srv/shop/__main__.py", "shop"), ("/srv/billing.py", "billing"), ("-c", "application"),
+    ("", "application"),
+])
+def test_the_applications_name(program: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", [program])
+    assert settings.source_name() == name
+    configure_messaging(source="mine")
+    assert settings.source_name() == "mine"
 
 
 def test_short_names_mean_the_chosen_broker(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,8 +112,10 @@ def test_the_broker_that_is_set_is_chosen(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("REDIS_URL", "redis://r:1/0")
     assert get("message_broker") == "redis"
     monkeypatch.setenv("RABBITMQ_URL", "amqp://r:1/")
-    with pytest.raises(ConfigurationError, match="redis"):
+    with pytest.raises(ConfigurationError, match="redis.*rabbitmq"):
         asyncio.run(publish("t", {}))
+    Path(".env").write_text("KAFKA_BOOTSTRAP_SERVERS=k:1\n")
+    assert get("message_broker") == "kafka"  # several, Kafka among them
     configure_messaging(kafka_enabled=False, message_broker="kafka")
     with pytest.raises(ConfigurationError, match="kafka_enabled"):
         asyncio.run(publish("t", {}))
@@ -102,8 +139,14 @@ def test_errors_name_key_and_way_out(setting: dict[str, Any], words: str) -> Non
 
 def test_errors_in_files_and_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("core.toml").write_text("[messaging]\nkafka_lingr_ms = 2\n")
-    with pytest.raises(ConfigurationError, match=r"core\.toml:2"):
+    with pytest.raises(ConfigurationError, match=r"core\.toml:2.*kafka_linger_ms"):
         asyncio.run(publish("t", {}))
+    for misplaced in ("kafka_linger_ms = 2", "message_broker = 'redis'", "[mesaging]"):
+        Path("core.toml").write_text(misplaced)
+        with pytest.raises(ConfigurationError, match=r"core\.toml: .*\[messaging\]"):
+            asyncio.run(publish("t", {}))
+    Path("core.toml").write_text("title = 'of others'\n[database]\nurl = 'x'\n")
+    settings.effective()
     Path("core.toml").unlink()
     Path(".env").write_text("\nKAFKA_LINGER_MS=soon\n")
     with pytest.raises(ConfigurationError, match=r"\.env:2"):
@@ -188,3 +231,20 @@ def test_the_choice_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
             asyncio.run(publish("t", {}))
     (line,) = [r.getMessage() for r in caplog.records if r.getMessage().startswith("broker")]
     assert line == "broker memory (configure_messaging)"
+
+
+def test_the_kafka_client_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    from salvo.messaging import registry
+
+    registry._announced.clear()
+    settings.reset()
+    with caplog.at_level(logging.INFO, "salvo.messaging"):
+        for backend in ("confluent", "aiokafka", "aiokafka", "native"):
+            configure_messaging(bootstrap_servers="127.0.0.1:1", kafka_backend=backend,
+                                flushers=1 + len(backend) % 2, close_timeout_ms=0)
+            get_producer().sync.start()
+    lines = [r.getMessage() for r in caplog.records]
+    assert [line.split(":")[0] for line in lines if "librdkafka" in line] == [
+        "kafka_backend aiokafka", "kafka_backend native"]
+    (chosen,) = [line for line in lines if line.startswith("broker")]
+    assert chosen.startswith("broker kafka (") and "address" in chosen

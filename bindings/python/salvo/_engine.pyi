@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The C extension's types; see src/*.c."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 version: str
@@ -21,6 +21,7 @@ class Delivery:
     timestamp: int
     latency_ns: int
     status: int
+    waiters: list[Any] | None
     @property
     def done(self) -> bool: ...
     @property
@@ -31,7 +32,9 @@ class Delivery:
 class Batch:
     sent: int
     @classmethod
-    def lines(cls, chunks: list[bytes], count: int) -> Batch | None: ...
+    def lines(
+        cls, encode_lines: Callable[[list[Any]], bytes], items: list[Any], only_dicts: bool, /
+    ) -> Batch | None: ...
     @classmethod
     def values(cls, items: Iterable[Any]) -> Batch: ...
     def set_keys(self, keys: bytes | Sequence[bytes | None]) -> None: ...
@@ -64,7 +67,9 @@ class Producer:
     def stats(self) -> dict[str, Any]: ...
     def ledger(self, topic: int | None, /) -> dict[str, int]: ...
 
-def kind(items: object, /) -> int: ...
+def use_encoder(encode_into: Callable[[Any, bytearray], None], pool: list[bytearray], /) -> None: ...
+def sending(facade: object, topic: Any, message: Any, key: Any, /) -> Coroutine[Any, Any, None]: ...
+def all_bytes(items: list[Any], /) -> bool: ...
 def read(
     config: Config, producer: Producer | None, topic: str, timeout_ms: int
 ) -> list[

@@ -9,13 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-static batch_object *batch_alloc(PyObject *type, size_t count)
+batch_object *engine_batch_alloc(PyObject *type, size_t count)
 {
     PyTypeObject *of = (PyTypeObject *)type;
     batch_object *batch = (batch_object *)of->tp_alloc(of, 0);
     if (batch == NULL)
         return NULL;
-    batch->values = malloc((count != 0 ? count : 1) * sizeof *batch->values);
+    if (count <= PY_SSIZE_T_MAX / sizeof *batch->values)
+        batch->values = malloc((count != 0 ? count : 1) * sizeof *batch->values);
     if (batch->values == NULL) {
         Py_DECREF(batch);
         PyErr_NoMemory();
@@ -32,61 +33,11 @@ static void batch_free(batch_object *self)
     free(self->buffers);
     free(self->values);
     free(self->keys);
+    engine_blocks_give(engine_state_of((PyObject *)self), self->blocks);
     Py_XDECREF(self->owners);
     Py_XDECREF(self->key_owners);
     type->tp_free(self);
     Py_DECREF(type);
-}
-
-static void measure(batch_object *batch, size_t index)
-{
-    size_t bytes = batch->values[index].len + batch->one_key.len;
-    bytes += batch->keys != NULL ? batch->keys[index].len : 0;
-    if (bytes <= batch->largest_bytes)
-        return;
-    batch->largest_bytes = bytes;
-    batch->largest_index = index;
-}
-
-/* Split one chunk at its newlines. false: it holds more lines than there is room for, or its last
- * one has no end. */
-static bool split(batch_object *batch, PyObject *chunk, size_t limit)
-{
-    const char *at = PyBytes_AS_STRING(chunk), *end = at + PyBytes_GET_SIZE(chunk);
-    while (at < end) {
-        const char *newline = memchr(at, '\n', (size_t)(end - at));
-        if (newline == NULL || batch->count == limit)
-            return false;
-        batch->values[batch->count] = (salvo_bytes){at, (size_t)(newline - at)};
-        measure(batch, batch->count++);
-        at = newline + 1;
-    }
-    return true;
-}
-
-/* lines(chunks, count): None when the chunks do not hold exactly `count` lines, which means that
- * an item holds a newline of its own. */
-static PyObject *batch_lines(PyObject *type, PyObject *args)
-{
-    PyObject *chunks;
-    Py_ssize_t count;
-    if (!PyArg_ParseTuple(args, "O!n", &PyList_Type, &chunks, &count))
-        return NULL;
-    batch_object *batch = batch_alloc(type, (size_t)count);
-    if (batch == NULL)
-        return NULL;
-    batch->owners = PySequence_Tuple(chunks);
-    bool sound = batch->owners != NULL;
-    for (Py_ssize_t i = 0; sound && i < PyTuple_GET_SIZE(batch->owners); i++) {
-        PyObject *chunk = PyTuple_GET_ITEM(batch->owners, i);
-        sound = PyBytes_CheckExact(chunk) && split(batch, chunk, (size_t)count);
-    }
-    if (sound && batch->count == (size_t)count)
-        return (PyObject *)batch;
-    Py_DECREF(batch);
-    if (PyErr_Occurred())
-        return NULL;
-    Py_RETURN_NONE;
 }
 
 static bool add_value(batch_object *batch, PyObject *item)
@@ -107,7 +58,7 @@ static bool add_value(batch_object *batch, PyObject *item)
             return false;
         batch->buffer_count += buffer->obj != NULL;
     }
-    measure(batch, batch->count++);
+    engine_batch_measure(batch, batch->count++);
     return true;
 }
 
@@ -116,7 +67,7 @@ static PyObject *batch_values(PyObject *type, PyObject *items)
 {
     PyObject *owners = PySequence_Tuple(items);
     batch_object *batch =
-        owners != NULL ? batch_alloc(type, (size_t)PyTuple_GET_SIZE(owners)) : NULL;
+        owners != NULL ? engine_batch_alloc(type, (size_t)PyTuple_GET_SIZE(owners)) : NULL;
     if (batch == NULL) {
         Py_XDECREF(owners);
         return NULL;
@@ -172,20 +123,18 @@ static PyObject *set_keys(batch_object *self, PyObject *keys)
         return NULL;
     self->largest_bytes = 0;
     for (size_t i = 0; i < self->count; i++)
-        measure(self, i);
+        engine_batch_measure(self, i);
     Py_RETURN_NONE;
 }
 
-PyObject *engine_kind(PyObject *module, PyObject *items)
+/* all_bytes(list): exactly bytes, no subclass; False for an empty list. */
+PyObject *engine_all_bytes(PyObject *module, PyObject *items)
 {
     (void)module;
-    if (!PyList_CheckExact(items) || PyList_GET_SIZE(items) == 0)
-        return PyLong_FromLong(2);
-    PyTypeObject *first = Py_TYPE(PyList_GET_ITEM(items, 0));
-    bool same = first == &PyDict_Type || first == &PyBytes_Type;
-    for (Py_ssize_t i = 1; same && i < PyList_GET_SIZE(items); i++)
-        same = Py_TYPE(PyList_GET_ITEM(items, i)) == first;
-    return PyLong_FromLong(!same ? 2 : first == &PyBytes_Type);
+    bool all = PyList_CheckExact(items) && PyList_GET_SIZE(items) != 0;
+    for (Py_ssize_t i = 0; all && i < PyList_GET_SIZE(items); i++)
+        all = PyBytes_CheckExact(PyList_GET_ITEM(items, i));
+    return PyBool_FromLong(all);
 }
 
 static Py_ssize_t batch_length(batch_object *self)
@@ -200,7 +149,8 @@ static PyObject *get_sent(batch_object *self, void *closure)
 }
 
 static PyMethodDef methods[] = {
-    {"lines", batch_lines, METH_VARARGS | METH_CLASS, "lines(chunks, count) -> Batch or None"},
+    {"lines", engine_batch_lines, METH_VARARGS | METH_CLASS,
+     "lines(encode_lines, items, only_dicts) -> Batch or None"},
     {"values", batch_values, METH_O | METH_CLASS, "values(items) -> Batch"},
     {"set_keys", (PyCFunction)set_keys, METH_O, "One key for all, or a list of keys."},
     {NULL, NULL, 0, NULL}};

@@ -106,6 +106,8 @@ static PyMemberDef members[] = {
      "nanoseconds from the call to the outcome"},
     {"status", T_INT, offsetof(delivery_object, status), READONLY,
      "1: pending, 0: acknowledged, else an error's number"},
+    {"waiters", T_OBJECT, offsetof(delivery_object, waiters), READONLY,
+     "list of the objects kept, or None"},
     {NULL, 0, 0, 0, NULL}};
 
 static PyGetSetDef getters[] = {

@@ -14,8 +14,14 @@
 #include <sys/types.h>
 
 typedef struct engine_state {
-    PyTypeObject *config_type, *producer_type, *batch_type, *delivery_type;
+    PyTypeObject *config_type, *producer_type, *batch_type, *delivery_type, *sending_type;
+    struct text_block *spare_blocks; /* of lines.c, for the next batch */
+    unsigned spare_block_count;
     PyObject *make_error; /* (code, text) -> exception, from salvo.messaging.errors */
+    PyObject *messaging_error;
+    PyObject *encode_into, *pool;          /* of salvo.messaging.encoding, once it is imported */
+    PyObject *current_name, *forget_name;  /* of a facade */
+    PyObject *resolve_name;
 } engine_state;
 
 typedef struct config_object {
@@ -39,10 +45,14 @@ typedef struct delivery_object {
     int32_t partition, status;
 } delivery_object;
 
-/* Values that are ready to be sent. `owners` keep alive what `values` and `keys` point at. */
+typedef struct text_block text_block;
+
+/* Values that are ready to be sent. `owners`, `blocks` and `key_owners` keep alive what `values`
+ * and `keys` point at. */
 typedef struct batch_object {
     PyObject_HEAD
     PyObject *owners, *key_owners;
+    text_block *blocks;
     salvo_bytes *values, *keys; /* keys: NULL, or one per value */
     salvo_bytes one_key;        /* data NULL: none */
     Py_buffer *buffers;
@@ -55,6 +65,8 @@ struct producer_object {
     salvo *handle; /* NULL: closed, or another process's */
     pid_t pid;
     PyObject *topics; /* list of names by id */
+    PyObject *ids;    /* dict of ids by name */
+    unsigned unyielded; /* messages accepted for sendings since one of them yielded */
     PyObject *delivery_class;
     delivery_object *under_way;
     size_t max_message_bytes;
@@ -64,7 +76,7 @@ struct producer_object {
 
 extern struct PyModuleDef engine_module;
 extern PyType_Spec engine_config_spec, engine_producer_spec, engine_batch_spec,
-    engine_delivery_spec;
+    engine_delivery_spec, engine_sending_spec;
 
 engine_state *engine_state_of(PyObject *object);
 
@@ -87,13 +99,30 @@ void engine_delivery_settle(producer_object *producer, delivery_object *delivery
 /* Take all reports that wait. -1 with an exception set when a waiter could not be told. */
 int engine_collect(producer_object *producer);
 
+/* batch.c and lines.c. Room for `count` values; NULL with an exception set. */
+batch_object *engine_batch_alloc(PyObject *type, size_t count);
+PyObject *engine_batch_lines(PyObject *type, PyObject *args);
+void engine_blocks_give(engine_state *state, text_block *blocks);
+void engine_blocks_free(text_block *blocks);
+
+static inline void engine_batch_measure(batch_object *batch, size_t index)
+{
+    size_t bytes = batch->values[index].len + batch->one_key.len;
+    bytes += batch->keys != NULL ? batch->keys[index].len : 0;
+    if (bytes <= batch->largest_bytes)
+        return;
+    batch->largest_bytes = bytes;
+    batch->largest_index = index;
+}
+
 PyObject *engine_send(producer_object *self, PyObject *const *args, Py_ssize_t count);
 PyObject *engine_send_value(producer_object *self, PyObject *const *args, Py_ssize_t count);
 PyObject *engine_send_json(producer_object *self, PyObject *const *args, Py_ssize_t count);
+PyObject *engine_sending(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *engine_send_batch(producer_object *self, PyObject *const *args, Py_ssize_t count);
 PyObject *engine_stats(producer_object *self, PyObject *none);
 PyObject *engine_ledger(producer_object *self, PyObject *topic);
-PyObject *engine_kind(PyObject *module, PyObject *items);
+PyObject *engine_all_bytes(PyObject *module, PyObject *items);
 PyObject *engine_read(PyObject *module, PyObject *args);
 
 #endif

@@ -6,6 +6,8 @@
 
 #include <salvo/reader.h>
 
+enum { SLICE_MS = 50 };
+
 static PyObject *of_ledger(const salvo_ledger *l)
 {
     return Py_BuildValue(
@@ -101,14 +103,20 @@ static PyObject *of_record(const salvo_record *record)
 
 static int read_all(salvo_reader *reader, uint64_t timeout_ms, PyObject *records)
 {
+    uint64_t left_ms = timeout_ms; /* for the next record, in slices: Ctrl-C ends it */
     for (;;) {
         salvo_record record;
+        uint64_t slice_ms = left_ms < SLICE_MS ? left_ms : SLICE_MS;
         int err;
         Py_BEGIN_ALLOW_THREADS
-        err = salvo_reader_next(reader, timeout_ms, &record);
+        err = salvo_reader_next(reader, slice_ms, &record);
         Py_END_ALLOW_THREADS
+        left_ms -= slice_ms;
+        if (err == SALVO_ERR_TIMEOUT && left_ms != 0 && PyErr_CheckSignals() == 0)
+            continue;
         if (err != 0)
             return err == SALVO_ERR_END ? 0 : err;
+        left_ms = timeout_ms;
         PyObject *one = of_record(&record);
         int failed = one == NULL || PyList_Append(records, one) != 0;
         Py_XDECREF(one);
@@ -145,8 +153,11 @@ PyObject *engine_read(PyObject *module, PyObject *args)
     PyObject *records = err == 0 ? PyList_New(0) : NULL;
     if (records != NULL)
         err = read_all(reader, timeout_ms, records);
-    if (err == 0 || records != NULL)
+    if (err == 0 || records != NULL) {
+        Py_BEGIN_ALLOW_THREADS
         salvo_reader_close(reader);
+        Py_END_ALLOW_THREADS
+    }
     if (of != NULL)
         of->users--;
     if (err == 0)

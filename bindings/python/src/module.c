@@ -7,6 +7,7 @@
 #include "engine.h"
 
 #include <salvo/version.h>
+#include <string.h>
 
 #ifdef Py_GIL_DISABLED
 #error "salvo does not support free-threaded CPython yet: build it with a CPython that has the GIL"
@@ -29,7 +30,11 @@ PyObject *engine_raise(engine_state *state, int code, const char *text)
         text = salvo_last_error();
     if (*text == '\0')
         text = salvo_strerror(code);
-    PyObject *error = PyObject_CallFunction(state->make_error, "is", code, text);
+    /* The engine cuts long texts at a byte, which may be inside a character. */
+    PyObject *words = PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace");
+    PyObject *error =
+        words != NULL ? PyObject_CallFunction(state->make_error, "iO", code, words) : NULL;
+    Py_XDECREF(words);
     if (error == NULL)
         return NULL;
     PyErr_SetObject((PyObject *)Py_TYPE(error), error);
@@ -83,15 +88,22 @@ static int fill(PyObject *module)
     if (errors == NULL)
         return -1;
     state->make_error = PyObject_GetAttrString(errors, "error_of_code");
+    state->messaging_error = PyObject_GetAttrString(errors, "MessagingError");
     Py_DECREF(errors);
-    if (state->make_error == NULL)
+    state->current_name = PyUnicode_InternFromString("_current");
+    state->forget_name = PyUnicode_InternFromString("_forget");
+    state->resolve_name = PyUnicode_InternFromString("resolve");
+    if (state->make_error == NULL || state->messaging_error == NULL ||
+        state->current_name == NULL || state->forget_name == NULL ||
+        state->resolve_name == NULL)
         return -1;
     state->config_type = add_type(module, &engine_config_spec);
     state->delivery_type = add_type(module, &engine_delivery_spec);
     state->batch_type = add_type(module, &engine_batch_spec);
     state->producer_type = add_type(module, &engine_producer_spec);
+    state->sending_type = add_type(module, &engine_sending_spec);
     if (state->config_type == NULL || state->delivery_type == NULL || state->batch_type == NULL ||
-        state->producer_type == NULL)
+        state->producer_type == NULL || state->sending_type == NULL)
         return -1;
     return PyModule_AddStringConstant(module, "version", salvo_version());
 }
@@ -103,7 +115,11 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->producer_type);
     Py_VISIT(state->batch_type);
     Py_VISIT(state->delivery_type);
+    Py_VISIT(state->sending_type);
     Py_VISIT(state->make_error);
+    Py_VISIT(state->messaging_error);
+    Py_VISIT(state->encode_into);
+    Py_VISIT(state->pool);
     return 0;
 }
 
@@ -114,16 +130,48 @@ static int clear(PyObject *module)
     Py_CLEAR(state->producer_type);
     Py_CLEAR(state->batch_type);
     Py_CLEAR(state->delivery_type);
+    Py_CLEAR(state->sending_type);
     Py_CLEAR(state->make_error);
+    Py_CLEAR(state->messaging_error);
+    Py_CLEAR(state->encode_into);
+    Py_CLEAR(state->pool);
+    Py_CLEAR(state->current_name);
+    Py_CLEAR(state->forget_name);
+    Py_CLEAR(state->resolve_name);
     return 0;
+}
+
+/* use_encoder(encode_into, pool): what sendings encode with. */
+static PyObject *use_encoder(PyObject *module, PyObject *args)
+{
+    engine_state *state = PyModule_GetState(module);
+    PyObject *encode_into, *pool;
+    if (!PyArg_ParseTuple(args, "OO!", &encode_into, &PyList_Type, &pool))
+        return NULL;
+    Py_XSETREF(state->encode_into, Py_NewRef(encode_into));
+    Py_XSETREF(state->pool, Py_NewRef(pool));
+    Py_RETURN_NONE;
+}
+
+static void module_free(void *module)
+{
+    engine_state *state = PyModule_GetState(module);
+    if (state == NULL)
+        return;
+    clear(module);
+    engine_blocks_free(state->spare_blocks);
+    state->spare_blocks = NULL;
 }
 
 static PyMethodDef functions[] = {
     {"read", engine_read, METH_VARARGS,
      "read(config, producer, topic, timeout_ms) -> list of (partition, offset, timestamp_ms, key, "
      "value, headers): what the topic holds now."},
-    {"kind", engine_kind, METH_O,
-     "kind(list) -> 0: all dicts, 1: all bytes, 2: anything else. Exact types only."},
+    {"use_encoder", use_encoder, METH_VARARGS,
+     "use_encoder(encode_into, pool): msgspec's, and a list of bytearrays, for sendings."},
+    {"sending", (PyCFunction)(void (*)(void))engine_sending, METH_FASTCALL,
+     "sending(facade, topic, message, key) -> an awaitable that sends, and waits for nothing."},
+    {"all_bytes", engine_all_bytes, METH_O, "all_bytes(list) -> whether each is exactly bytes."},
     {NULL, NULL, 0, NULL}};
 
 static PyModuleDef_Slot slots[] = {
@@ -141,7 +189,8 @@ struct PyModuleDef engine_module = {.m_base = PyModuleDef_HEAD_INIT,
                                     .m_methods = functions,
                                     .m_slots = slots,
                                     .m_traverse = traverse,
-                                    .m_clear = clear};
+                                    .m_clear = clear,
+                                    .m_free = module_free};
 
 PyMODINIT_FUNC PyInit__engine(void); /* what the interpreter looks up */
 PyMODINIT_FUNC PyInit__engine(void)

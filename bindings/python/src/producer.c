@@ -6,7 +6,9 @@
  */
 #include "engine.h"
 
+#include <fcntl.h>
 #include <poll.h>
+#include <string.h>
 #include <structmember.h>
 #include <time.h>
 #include <unistd.h>
@@ -68,12 +70,14 @@ static PyObject *producer_new(PyTypeObject *type, PyObject *args, PyObject *keyw
     self->pid = getpid();
     self->delivery_class = Py_NewRef(delivery_class);
     self->topics = PyList_New(0);
+    self->ids = PyDict_New();
     const char *limit = salvo_config_get(((config_object *)config)->config, "max_message_bytes");
     self->max_message_bytes = limit != NULL ? strtoul(limit, NULL, 10) : 1000000;
-    int err = self->topics != NULL ? open_handle(self, (config_object *)config, timeout_ms) : 0;
+    bool room = self->topics != NULL && self->ids != NULL;
+    int err = room ? open_handle(self, (config_object *)config, timeout_ms) : 0;
     if (err != 0)
         engine_raise(state, err, NULL);
-    if (err != 0 || self->topics == NULL)
+    if (err != 0 || !room)
         Py_CLEAR(self);
     return (PyObject *)self;
 }
@@ -93,6 +97,8 @@ static void producer_free(producer_object *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
+    /* First, while no other thread can run: a delivery must not lead it to a producer that dies. */
+    give_up(self, self->handle != NULL ? SALVO_ERR_MAYBE : SALVO_ERR_DROPPED);
     if (self->handle != NULL && self->pid == getpid()) {
         salvo *handle = self->handle;
         int ignored;
@@ -101,8 +107,8 @@ static void producer_free(producer_object *self)
         Py_END_ALLOW_THREADS
         (void)ignored; /* whoever cares calls close() */
     }
-    give_up(self, SALVO_ERR_DROPPED);
     Py_XDECREF(self->topics);
+    Py_XDECREF(self->ids);
     Py_XDECREF(self->delivery_class);
     type->tp_free(self);
     Py_DECREF(type);
@@ -115,52 +121,55 @@ static int producer_traverse(producer_object *self, visitproc visit, void *arg)
     return 0;
 }
 
-static int producer_clear(producer_object *self)
-{
-    Py_CLEAR(self->topics);
-    return 0;
-}
-
 static PyObject *open_topic(producer_object *self, PyObject *args)
 {
-    const char *name;
+    PyObject *text;
+    Py_ssize_t size;
     unsigned policy = 0;
     salvo_topic topic;
     salvo *handle = engine_handle(self);
-    if (handle == NULL || !PyArg_ParseTuple(args, "s|I", &name, &policy))
+    if (handle == NULL || !PyArg_ParseTuple(args, "U|I", &text, &policy))
         return NULL;
+    const char *name = PyUnicode_AsUTF8AndSize(text, &size);
+    if (name == NULL || strlen(name) != (size_t)size) { /* a lone surrogate, a zero */
+        PyErr_Clear();
+        return engine_raise(state_of(self), SALVO_ERR_INVALID,
+                            "a topic's name is 1 to 249 of A-Z, a-z, 0-9, '.', '_' and '-'");
+    }
     salvo_topic_options options = {.size = sizeof options};
     options.full_policy = (salvo_policy)policy;
     int err = salvo_topic_open(handle, name, &options, &topic);
     if (err != 0)
         return engine_raise(state_of(self), err, NULL);
     while (PyList_GET_SIZE(self->topics) <= (Py_ssize_t)topic)
-        if (PyList_Append(self->topics, PyTuple_GET_ITEM(args, 0)) != 0)
+        if (PyList_Append(self->topics, text) != 0)
             return NULL;
-    return PyLong_FromUnsignedLong(topic);
+    PyObject *id = PyLong_FromUnsignedLong(topic);
+    if (id != NULL && PyDict_SetItem(self->ids, text, id) != 0)
+        Py_CLEAR(id);
+    return id;
 }
 
 static int tell(producer_object *self, PyObject *waited_for)
 {
-    PyObject *told = PyObject_CallMethod((PyObject *)self, "resolve", "O", waited_for);
+    /* A name made anew for each call would fill the interpreter's cache of methods. */
+    PyObject *name = state_of(self)->resolve_name;
+    PyObject *told = PyObject_CallMethodOneArg((PyObject *)self, name, waited_for);
     Py_XDECREF(told);
     return told != NULL ? 0 : -1;
 }
 
-/* Settle `count` deliveries; those with waiters join *waited_for. */
+/* Settle `count` deliveries; those with waiters join waited_for. Nothing in here lets another
+ * thread run: close() there would free what the reports point at. */
 static int settle(producer_object *self, const salvo_report *reports, int count,
-                  PyObject **waited_for)
+                  PyObject *waited_for)
 {
     int failed = 0;
     for (int i = 0; i < count; i++) {
         delivery_object *delivery = (delivery_object *)(uintptr_t)reports[i].opaque;
         engine_delivery_settle(self, delivery, &reports[i]);
-        if (delivery->waiters != NULL) {
-            if (*waited_for == NULL)
-                *waited_for = PyList_New(0);
-            if (*waited_for == NULL || PyList_Append(*waited_for, (PyObject *)delivery) != 0)
-                failed = -1;
-        }
+        if (delivery->waiters != NULL && PyList_Append(waited_for, (PyObject *)delivery) != 0)
+            failed = -1;
         Py_DECREF(delivery);
     }
     return failed;
@@ -169,13 +178,13 @@ static int settle(producer_object *self, const salvo_report *reports, int count,
 int engine_collect(producer_object *self)
 {
     salvo_report reports[REPORTS];
-    PyObject *waited_for = NULL;
-    int count = REPORTS, failed = 0;
+    PyObject *waited_for = PyList_New(0); /* before the first report: it may collect garbage */
+    int count = REPORTS, failed = waited_for == NULL ? -1 : 0;
     while (count == REPORTS && self->handle != NULL && failed == 0) {
         count = salvo_poll_reports(self->handle, reports, REPORTS);
-        failed = settle(self, reports, count, &waited_for);
+        failed = settle(self, reports, count, waited_for);
     }
-    if (waited_for != NULL && failed == 0)
+    if (failed == 0 && PyList_GET_SIZE(waited_for) != 0)
         failed = tell(self, waited_for);
     Py_XDECREF(waited_for);
     return failed;
@@ -193,7 +202,13 @@ static PyObject *report_fd(producer_object *self, PyObject *none)
 {
     (void)none;
     salvo *handle = engine_handle(self);
-    return handle != NULL ? PyLong_FromLong(salvo_report_fd(handle)) : NULL;
+    if (handle == NULL)
+        return NULL;
+    int fd = salvo_report_fd(handle);
+    if (fd < 0)
+        return engine_raise(state_of(self), fd, NULL);
+    fd = fcntl(fd, F_DUPFD_CLOEXEC, 0); /* here, where no other thread can close it first */
+    return fd >= 0 ? PyLong_FromLong(fd) : PyErr_SetFromErrno(PyExc_OSError);
 }
 
 /* Cut lingers short: a round of flush that nobody waits for. */
@@ -310,13 +325,24 @@ static void await_users(producer_object *self)
     }
 }
 
+/* How many messages the broker has, or may have. */
+static uint64_t arrivals(salvo *handle)
+{
+    salvo_ledger ledger = {0};
+    return salvo_get_ledger(handle, SALVO_ALL_TOPICS, &ledger) == 0
+               ? ledger.acknowledged + ledger.maybe_delivered
+               : 0;
+}
+
 /* close(seconds) -> how many were not delivered. Ctrl-C while it flushes leaves it open. */
 static PyObject *close_producer(producer_object *self, PyObject *arg)
 {
     uint64_t deadline_ms;
     salvo_close_report report = {0};
-    if (engine_handle(self) == NULL || !parse_timeout(arg, &deadline_ms) ||
-        flush_until(self, deadline_ms) == -1000)
+    if (!parse_timeout(arg, &deadline_ms) || engine_handle(self) == NULL)
+        return NULL;
+    uint64_t arrived = arrivals(self->handle);
+    if (flush_until(self, deadline_ms) == -1000)
         return NULL;
     salvo *handle = engine_handle(self); /* another thread may have closed it meanwhile */
     if (handle == NULL)
@@ -324,20 +350,28 @@ static PyObject *close_producer(producer_object *self, PyObject *arg)
     self->closing = true;
     await_users(self);
     uint64_t now = now_ms(), left = deadline_ms > now ? deadline_ms - now : 0;
+    left = left < CLOSE_MS ? left : CLOSE_MS;
+    int err = flush_slice(self, left); /* what other threads have sent since the flush */
     bool told = engine_collect(self) == 0;
+    PyObject *type = NULL, *value = NULL, *trace = NULL; /* Ctrl-C: it closes all the same */
+    PyErr_Fetch(&type, &value, &trace);
     self->handle = NULL;
-    int err;
     Py_BEGIN_ALLOW_THREADS
-    err = salvo_close(handle, left < CLOSE_MS ? left : CLOSE_MS, &report);
+    err = salvo_close(handle, err == 0 ? left : 0, &report);
     Py_END_ALLOW_THREADS
     PyObject *waited_for = PyList_New(0);
     for (delivery_object *d = self->under_way; waited_for != NULL && d != NULL; d = d->next)
         if (d->waiters != NULL && PyList_Append(waited_for, (PyObject *)d) != 0)
             Py_CLEAR(waited_for);
-    give_up(self, err == 0 ? SALVO_ERR_MAYBE : SALVO_ERR_DROPPED);
-    told = told && waited_for != NULL && tell(self, waited_for) == 0;
+    /* What arrived while the engine closed is reported to nobody: dropped is only what surely did
+     * not. */
+    uint64_t arrived_since = report.ledger.acknowledged + report.ledger.maybe_delivered - arrived;
+    give_up(self, err == 0 || arrived_since != 0 ? SALVO_ERR_MAYBE : SALVO_ERR_DROPPED);
+    bool told_rest = waited_for != NULL && tell(self, waited_for) == 0;
     Py_XDECREF(waited_for);
     if (!told)
+        PyErr_Restore(type, value, trace);
+    if (!told || !told_rest)
         return NULL;
     return PyLong_FromUnsignedLongLong(report.undelivered);
 }
@@ -366,7 +400,8 @@ static PyMethodDef methods[] = {
     {"send_batch", FAST(engine_send_batch), METH_FASTCALL,
      "send_batch(topic, batch, deliveries=None) -> how many this call accepted"},
     {"collect", FAST(collect), METH_NOARGS, "Settle what the waiting reports tell."},
-    {"report_fd", FAST(report_fd), METH_NOARGS, "Readable while reports wait."},
+    {"report_fd", FAST(report_fd), METH_NOARGS,
+     "A duplicate, for the caller to close, of what is readable while reports wait."},
     {"kick", FAST(kick), METH_NOARGS, "Cut lingers short; waits for nothing."},
     {"flush", FAST(flush), METH_O, "flush(seconds) -> whether all is settled"},
     {"flush_once", FAST(flush_once), METH_O, "flush_once(ms) -> whether all is settled"},
@@ -385,7 +420,6 @@ static PyMemberDef members[] = {
 static PyType_Slot slots[] = {{Py_tp_new, producer_new},
                               {Py_tp_dealloc, producer_free},
                               {Py_tp_traverse, producer_traverse},
-                              {Py_tp_clear, producer_clear},
                               {Py_tp_methods, methods},
                               {Py_tp_members, members},
                               {Py_tp_doc, "A producer of the engine."},

@@ -41,12 +41,9 @@ static bool view_now(PyObject *object, salvo_bytes *view, Py_buffer *buffer)
 
 PyObject *engine_send_value(producer_object *self, PyObject *const *args, Py_ssize_t count)
 {
-    salvo *handle = engine_handle(self);
     salvo_topic topic;
     salvo_bytes value, key = {NULL, 0};
     Py_buffer buffer, key_buffer = {.obj = NULL};
-    if (handle == NULL)
-        return NULL;
     if (count < 2 || count > 3) {
         PyErr_SetString(PyExc_TypeError, "send_value(topic, value, key=None)");
         return NULL;
@@ -57,9 +54,14 @@ PyObject *engine_send_value(producer_object *self, PyObject *const *args, Py_ssi
         PyBuffer_Release(&buffer);
         return NULL;
     }
-    int err = salvo_send_fire_and_forget(handle, topic, key.data, key.len, value.data, value.len);
+    salvo *handle = engine_handle(self); /* last: a buffer's exporter may run anything */
+    int err = handle != NULL ? salvo_send_fire_and_forget(handle, topic, key.data, key.len,
+                                                          value.data, value.len)
+                             : 0;
     PyBuffer_Release(&buffer);
     PyBuffer_Release(&key_buffer);
+    if (handle == NULL)
+        return NULL;
     if (err == 0)
         Py_RETURN_TRUE;
     if (err == SALVO_ERR_FULL)
@@ -85,11 +87,15 @@ static PyObject *take_buffer(PyObject *pool)
 static PyObject *send_buffer(producer_object *self, salvo_topic topic, PyObject *buffer,
                              PyObject *key, PyObject *pool)
 {
-    salvo *handle = engine_handle(self); /* encoding may have run anything, close() too */
     salvo_bytes key_view;
     Py_buffer key_buffer;
-    if (handle == NULL || !view_now(key, &key_view, &key_buffer))
+    if (!view_now(key, &key_view, &key_buffer))
         return NULL;
+    salvo *handle = engine_handle(self); /* encoding may have run anything, close() too */
+    if (handle == NULL) {
+        PyBuffer_Release(&key_buffer);
+        return NULL;
+    }
     Py_ssize_t size = PyByteArray_GET_SIZE(buffer);
     int err = salvo_send_fire_and_forget(handle, topic, key_view.data, key_view.len,
                                          PyByteArray_AS_STRING(buffer), (size_t)size);
@@ -191,15 +197,12 @@ static bool parse_numbers(PyObject *const *args, salvo_message *message, bool *r
 /* send(topic, value, key, headers tuple, partition or -1, timestamp_ms or 0, report) */
 PyObject *engine_send(producer_object *self, PyObject *const *args, Py_ssize_t count)
 {
-    salvo *handle = engine_handle(self);
     salvo_header headers[HEADERS_MAX];
     salvo_message message = {0};
     salvo_topic topic;
     salvo_bytes value, key;
     Py_buffer buffer = {.obj = NULL}, key_buffer = {.obj = NULL};
     bool report;
-    if (handle == NULL)
-        return NULL;
     if (count != 7 || !PyTuple_Check(args[3])) {
         PyErr_SetString(PyExc_TypeError,
                         "send(topic, value, key, headers, partition, timestamp_ms, report)");
@@ -213,7 +216,8 @@ PyObject *engine_send(producer_object *self, PyObject *const *args, Py_ssize_t c
         message.value_len = value.len;
         message.key = key.data;
         message.key_len = key.len;
-        result = send_message(self, handle, topic, &message, report);
+        salvo *handle = engine_handle(self); /* last: a buffer's exporter may run anything */
+        result = handle != NULL ? send_message(self, handle, topic, &message, report) : NULL;
     }
     PyBuffer_Release(&buffer);
     PyBuffer_Release(&key_buffer);

@@ -47,11 +47,9 @@ class Delivery(_engine.Delivery):
             loop = asyncio.get_running_loop()
             if native is not None:
                 native.attach(loop)
-                if native.kicked is not loop:
-                    native.kick_soon(loop)
-            future = loop.create_future()
-            if self.add_waiter(future):  # else another thread has just settled it
-                yield from future
+                future = native.await_outcome(self, loop)
+                if future is not None:
+                    yield from future
         return self.result()
 
     def wait(self, timeout: float | None = None) -> Delivery:

@@ -23,7 +23,7 @@ from pydantic import BaseModel
 from salvo import _engine
 from salvo.messaging.errors import InvalidMessage, KeyTypeError, SerializationError
 
-_RUN = 1024  # items encoded in one go: the text of usual ones stays in the allocator's small blocks
+_HEADERS_MAX = 64
 _AS_IT_IS = (bytes, bytearray, memoryview, str, msgspec.Raw)
 
 
@@ -42,9 +42,12 @@ def _hook(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     try:
-        return pydantic_core.to_jsonable_python(value)
+        plain = pydantic_core.to_jsonable_python(value)
     except pydantic_core.PydanticSerializationError:
-        raise TypeError(f"a {type(value).__name__} is no JSON value") from None
+        plain = value
+    if type(plain) is type(value):  # handed back, it would come here again and again
+        raise TypeError(f"a {type(value).__name__} is no JSON value")
+    return plain
 
 
 _encoder = msgspec.json.Encoder(enc_hook=_hook)
@@ -56,6 +59,7 @@ _encode_lines = _encoder.encode_lines
 # most as many as were in use at one time.
 encode_into = _encoder.encode_into
 pool: list[bytearray] = []
+_engine.use_encoder(encode_into, pool)
 
 
 def _children(value: Any) -> Iterable[tuple[str, Any]]:
@@ -74,12 +78,15 @@ def _children(value: Any) -> Iterable[tuple[str, Any]]:
 
 def _blame(value: Any, path: str, depth: int = 0) -> str:
     """The path of the innermost part that cannot be encoded."""
-    if depth < 100:
-        for name, part in _children(value):
-            try:
-                _json_slowly(part)
-            except Exception:
-                return _blame(part, path + name, depth + 1)
+    try:
+        children = _children(value) if depth < 100 else []
+    except Exception:  # it cannot even be looked at
+        return path
+    for name, part in children:
+        try:
+            _json_slowly(part)
+        except Exception:
+            return _blame(part, path + name, depth + 1)
     return path
 
 
@@ -99,7 +106,10 @@ def _failed(value: Any, index: int | None) -> SerializationError:
     except RecursionError:
         return SerializationError("nested too deeply, or inside itself", index=index)
     except Exception as error:
-        reason = str(error).removeprefix("Error serializing to JSON: ")
+        try:
+            reason = str(error).removeprefix("Error serializing to JSON: ")
+        except Exception:  # an exception of the value's own, and a bad one
+            reason = type(error).__name__
         reason = reason.partition("TypeError: ")[2] or reason
     return SerializationError(reason, index=index, path=_blame(value, "$"))
 
@@ -107,7 +117,9 @@ def _failed(value: Any, index: int | None) -> SerializationError:
 def encode(value: Any, index: int | None = None) -> Any:
     """One value as something with bytes (or None). SerializationError if there is no way."""
     if isinstance(value, _AS_IT_IS) or value is None:
-        return value if type(value) is not str or value.isascii() else _utf8(value, index)
+        if isinstance(value, str) and not str.isascii(value):
+            return _utf8(value, index)
+        return _contiguous(value, index) if isinstance(value, memoryview) else value
     try:
         return _encode(value)
     except Exception:
@@ -119,9 +131,30 @@ def encode(value: Any, index: int | None = None) -> Any:
 
 def _utf8(value: str, index: int | None) -> bytes:
     try:
-        return value.encode()
+        return str.encode(value)
     except UnicodeEncodeError as error:
         raise SerializationError(str(error), index=index) from None
+
+
+def _contiguous(value: memoryview, index: int | None) -> bytes | memoryview:
+    try:
+        return value if value.c_contiguous else value.tobytes()
+    except ValueError as error:  # it has been released
+        raise SerializationError(str(error), index=index) from None
+
+
+def items_of(messages: Any) -> list[Any]:
+    """A list of messages, a generator of them, or whatever else is a row of things."""
+    if type(messages) is list:
+        return messages
+    try:
+        if isinstance(messages, (str, bytes, bytearray, memoryview, Mapping)):
+            raise TypeError
+        each = iter(messages)
+    except TypeError:
+        raise InvalidMessage(f"a list of messages is needed, not a {type(messages).__name__}; "
+                             "nothing was sent") from None
+    return list(each)
 
 
 def _has_no_newline(kind: type) -> bool:
@@ -132,40 +165,41 @@ def _has_no_newline(kind: type) -> bool:
 
 def encode_batch(items: Any) -> _engine.Batch:
     """A whole list, before anything of it is sent. SerializationError names item and path."""
-    if type(items) is not list:
-        if isinstance(items, (str, bytes, bytearray, memoryview, Mapping)):
-            raise InvalidMessage(f"a list of messages is needed, not a {type(items).__name__}")
-        items = list(items)
-    kind = _engine.kind(items)
-    if kind == 1:
+    items = items_of(items)
+    if items and type(items[0]) is dict:  # the usual list: each run is looked at while it is warm
+        batch = _by_lines(items, only_dicts=True)
+        if batch is not None:
+            return batch
+    elif _engine.all_bytes(items):
         return _engine.Batch.values(items)
-    if kind == 0 or all(_has_no_newline(each) for each in set(map(type, items))):
+    items = items[:]  # a hook, or a thread that it lets run, may change the caller's
+    if all(_has_no_newline(each) for each in set(map(type, items))):
         batch = _by_lines(items)
         if batch is not None:
             return batch
     return _engine.Batch.values([encode(item, i) for i, item in enumerate(items)])
 
 
-def _by_lines(items: list[Any]) -> _engine.Batch | None:
+def _by_lines(items: list[Any], only_dicts: bool = False) -> _engine.Batch | None:
     try:
-        if len(items) <= _RUN:
-            return _engine.Batch.lines([_encode_lines(items)], len(items))
-        runs = [_encode_lines(items[at : at + _RUN]) for at in range(0, len(items), _RUN)]
+        return _engine.Batch.lines(_encode_lines, items, only_dicts)
     except Exception:
         return None  # one by one: it tells which item, and pydantic may know it
-    return _engine.Batch.lines(runs, len(items))
 
 
 def encode_key(key: Any) -> bytes | None:
     """A key: str and bytes; int and UUID through str; None is no key. KeyTypeError otherwise."""
     if key is None:
         return None
-    if isinstance(key, str):
-        return key.encode()
-    if isinstance(key, (bytes, bytearray, memoryview)):
-        return bytes(key)
-    if isinstance(key, (int, uuid.UUID)) and not isinstance(key, bool):
-        return str(key).encode()
+    try:
+        if isinstance(key, str):
+            return key.encode()
+        if isinstance(key, (bytes, bytearray, memoryview)):
+            return bytes(key)
+        if isinstance(key, (int, uuid.UUID)) and not isinstance(key, bool):
+            return str(key).encode()
+    except ValueError as error:  # a lone surrogate, a view that was released, too many digits
+        raise InvalidMessage(f"key: {error}; nothing was sent") from None
     raise KeyTypeError(f"a key is str, bytes, int, UUID or None, not {type(key).__name__}; "
                        "nothing was sent")
 
@@ -174,10 +208,18 @@ def encode_headers(headers: Any) -> tuple[tuple[str, bytes | None], ...]:
     """Headers: a mapping or pairs of str to str, bytes or None."""
     if not headers:
         return ()
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
     encoded: list[tuple[str, bytes | None]] = []
-    for name, value in pairs:
-        if not isinstance(name, str) or not isinstance(value, (str, bytes, type(None))):
-            raise InvalidMessage("headers map str to str, bytes or None; nothing was sent")
-        encoded.append((name, value.encode() if isinstance(value, str) else value))
+    try:
+        for name, value in headers.items() if isinstance(headers, Mapping) else headers:
+            if not isinstance(name, str) or not isinstance(value, (str, bytes, type(None))):
+                raise TypeError
+            name.encode()  # looked at here, so that the extension need not refuse it
+            encoded.append((name, value.encode() if isinstance(value, str) else value))
+    except UnicodeEncodeError as error:
+        raise InvalidMessage(f"headers: {error}; nothing was sent") from None
+    except (TypeError, ValueError):
+        raise InvalidMessage("headers map str to str, bytes or None; nothing was sent") from None
+    if len(encoded) > _HEADERS_MAX:
+        raise InvalidMessage(f"{len(encoded)} headers; at most {_HEADERS_MAX} are allowed; "
+                             "nothing was sent")
     return tuple(encoded)

@@ -18,7 +18,7 @@ from salvo.messaging import settings
 from salvo.messaging.base import envelope
 from salvo.messaging.delivery import Delivery
 from salvo.messaging.encoding import encode_key
-from salvo.messaging.errors import MessagingError, SerializationError
+from salvo.messaging.errors import InvalidMessage, MessagingError, SerializationError
 from salvo.messaging.producers import MISSING, Producer
 from salvo.messaging.registry import get_producer
 from salvo.messaging.topics import topic_of, validated
@@ -68,8 +68,13 @@ def event_failures() -> dict[str, int]:
     return dict(_failures)
 
 
-def _fields(result: Any, event_name: str) -> dict[str, Any]:
-    """What an action returned, as a dict of its public data; never ``__dict__``."""
+class _NoEvent(SerializationError):
+    """The function returns what can never be an event: a mistake in the program."""
+
+
+def _fields(result: Any, event_name: str, left_out: frozenset[str]) -> dict[str, Any]:
+    """What an action returned, as a dict of its public data; never ``__dict__``. A SQLAlchemy
+    model's columns that are left out are not even read: reading could load them."""
     if isinstance(result, Mapping):
         return dict(result)
     if isinstance(result, BaseModel):
@@ -83,8 +88,9 @@ def _fields(result: Any, event_name: str) -> dict[str, Any]:
         return dict(result.to_dict())
     mapper = getattr(type(result), "__mapper__", None)
     if mapper is not None:
-        return {each.key: getattr(result, each.key) for each in mapper.column_attrs}
-    raise SerializationError(
+        return {each.key: getattr(result, each.key) for each in mapper.column_attrs
+                if each.key not in left_out}
+    raise _NoEvent(
         f'@event("{event_name}"): a {type(result).__name__} cannot become an event: return a '
         "mapping, a pydantic model, a dataclass, a msgspec struct, an object with to_dict() or a "
         "SQLAlchemy model")
@@ -94,18 +100,21 @@ class _Emitter:
     """What ``@event`` knows: from a result to an event that was sent."""
 
     def __init__(self, name: str, topic: Any, key_field: str | None, include_result: bool,
-                 exclude: Iterable[str], on_error: str, source: str | None) -> None:
+                 exclude: str | Iterable[str], on_error: str, source: str | None) -> None:
         if on_error not in ("log", "raise"):
             raise ValueError(f'on_error="{on_error}": "log" or "raise"')
         if not include_result and key_field is None:
             raise ValueError("include_result=False sends the key field alone: name key_field")
         self.name, self.topic, self.key_field = name, topic, key_field
-        self.include_result, self.exclude = include_result, frozenset(exclude)
+        self.include_result = include_result
+        self.exclude = frozenset([exclude] if isinstance(exclude, str) else exclude)
         self.on_error, self.source = on_error, source
 
     def prepared(self, result: Any) -> tuple[str, dict[str, Any], Any]:
-        fields = _fields(result, self.name)
-        key = fields.get(self.key_field) if self.key_field is not None else None
+        fields = _fields(result, self.name, self.exclude - {self.key_field or ""})
+        if self.key_field is not None and self.key_field not in fields:
+            raise InvalidMessage(f'the result has no field "{self.key_field}" (key_field)')
+        key = fields[self.key_field] if self.key_field is not None else None
         encode_key(key)
         if self.include_result:
             data = {k: v for k, v in fields.items() if k not in self.exclude}
@@ -114,7 +123,7 @@ class _Emitter:
         topic, message = _topic_and_envelope(self.topic, self.name, data, self.source)
         return topic, message, key
 
-    def failed(self, error: MessagingError) -> None:
+    def failed(self, error: Exception) -> None:
         """The action's result stands: it happened."""
         _failures[self.name] = _failures.get(self.name, 0) + 1
         if self.on_error == "raise":
@@ -144,9 +153,9 @@ class _Emitter:
     def prepared_or_failed(self, result: Any) -> tuple[str, dict[str, Any], Any] | None:
         try:
             return self.prepared(result)
-        except TypeError:
-            raise  # the function returns what can never be an event: a mistake in the program
-        except MessagingError as error:
+        except _NoEvent:
+            raise
+        except Exception as error:  # a to_dict() or a column that cannot be read, a bad key
             self.failed(error)
             return None
 
@@ -159,16 +168,16 @@ def _send_from_sync(producer: Producer, topic: Any, message: Any, key: Any) -> N
 
 def event(
     event_name: str, topic: Any = None, key_field: str | None = None,
-    include_result: bool = True, *, exclude: Iterable[str] = (), on_error: str = "log",
+    include_result: bool = True, *, exclude: str | Iterable[str] = (), on_error: str = "log",
     source: str | None = None,
 ) -> Callable[[Function], Function]:
     """Publish an event with what the decorated function or method returns, after it succeeded.
 
     ``topic`` None: the setting ``default_topic``. ``key_field`` names the field of the result that
     becomes the message key. ``include_result`` False sends the key field alone. ``exclude`` names
-    fields that are left out. A result that can be no event is a TypeError; when publishing fails
-    the function's result stands, and the failure is logged and counted (``event_failures``), or
-    raised with ``on_error="raise"``.
+    fields that are left out, or one. A result that can be no event is a TypeError; when publishing
+    fails the function's result stands, and the failure is logged and counted
+    (``event_failures``), or raised with ``on_error="raise"``.
     """
     emitter = _Emitter(event_name, topic, key_field, include_result, exclude, on_error, source)
 
@@ -191,7 +200,11 @@ def producer(
     def key_for(result: Any) -> Any:
         if key_field is None:
             return key
-        return result[key_field] if isinstance(result, Mapping) else getattr(result, key_field)
+        try:
+            return result[key_field] if isinstance(result, Mapping) else getattr(result, key_field)
+        except (KeyError, AttributeError):
+            raise InvalidMessage(f'@producer: the result has no "{key_field}" (key_field); '
+                                 "nothing was sent") from None
 
     async def send(result: Any) -> None:
         if result is not None:

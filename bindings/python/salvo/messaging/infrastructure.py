@@ -23,7 +23,9 @@ class KafkaProducer(Producer):
         self, topic: Any, value: Any = MISSING, key: Any = None, *, message: Any = MISSING,
         **options: Any,
     ) -> Delivery:
-        """Send one message and wait for the broker; options as in ``Producer.send``."""
+        """Send one message and wait for the broker, unless ``wait`` says otherwise; options as in
+        ``Producer.send``."""
+        options.setdefault("wait", True)
         return await super().send(topic, message, value=value, key=key, **options)
 
 
@@ -34,11 +36,14 @@ class RabbitMQQueue:
         if not queue_name:
             raise InvalidMessage("RabbitMQQueue needs a queue_name")
         settings = {"rabbitmq_url": url} if url is not None else {}
-        self._producer = Producer("rabbitmq", **settings)
+        # The queue itself, whatever exchange the application's other messages go to.
+        self._producer = Producer("rabbitmq", rabbitmq_exchange="", rabbitmq_exchange_type="",
+                                  rabbitmq_routing_key="", rabbitmq_mandatory=True, **settings)
         self._queue_name = queue_name
 
     async def connect(self) -> None:
-        """Open the connection's engine."""
+        """Open the engine. It connects in the background, and declares the queue with the first
+        message; ``publish`` tells what goes wrong."""
         await self._producer.start()
 
     async def publish(self, message: Any) -> Delivery:

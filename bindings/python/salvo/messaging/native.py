@@ -23,6 +23,11 @@ from salvo.messaging.errors import MessagingError
 
 _FAIL, _DROP_NEWEST = 2, 3
 _FLUSH_SLICE_MS = 1000
+_PENDING = 1
+
+
+def _no_loop() -> None:
+    """In place of a weak reference to an event loop."""
 
 
 class Place:
@@ -57,8 +62,10 @@ class Native(_engine.Producer):
         self.places: dict[str, Place] = {}
         self._readers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Reader] = (
             weakref.WeakKeyDictionary())
+        self._latest: Callable[[], asyncio.AbstractEventLoop | None] = _no_loop
         self.kicked: asyncio.AbstractEventLoop | None = None
         self._flusher: _Flusher | None = None
+        self._is_shut = False
         self._lock = threading.Lock()
 
     def place(self, name: str, policy: str | None = None) -> Place:
@@ -76,16 +83,30 @@ class Native(_engine.Producer):
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have reports read by this loop from now on."""
-        if loop in self._readers:
+        if self._latest() is loop or loop in self._readers:
             return
-        reader = _Reader(os.dup(self.report_fd()))
-        loop.add_reader(reader.fd, self._readable)
-        self._readers[loop] = reader
-        weakref.finalize(loop, reader.close)
+        with self._lock:
+            reader = _Reader(self.report_fd())
+            weakref.finalize(loop, reader.close)
+            loop.add_reader(reader.fd, self._readable)
+            self._readers[loop] = reader
+            self._latest = weakref.ref(loop)
 
     def _readable(self) -> None:
         with contextlib.suppress(MessagingError):  # closed meanwhile: its reader goes soon
             self.collect()
+
+    def await_outcome(
+        self, delivery: Delivery, loop: asyncio.AbstractEventLoop
+    ) -> asyncio.Future[None] | None:
+        """A future of this loop, which is attached, for a delivery's outcome; None if it is
+        settled. The first one that waits closes the batch."""
+        if delivery.status != _PENDING:
+            return None
+        if self.kicked is not loop:
+            self.kick_soon(loop)
+        future: asyncio.Future[None] = loop.create_future()
+        return future if delivery.add_waiter(future) else None
 
     def kick_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         """Cut lingers short once the tasks that are ready now have sent what they send."""
@@ -99,10 +120,17 @@ class Native(_engine.Producer):
 
     def resolve(self, settled: list[Delivery]) -> None:
         """Tell those who wait. Called by the extension, in whatever thread took the reports."""
+        try:
+            self._tell(settled)
+        except BaseException:  # Ctrl-C in this thread; in others they wait for it all the same
+            self._tell(settled)
+            raise
+
+    def _tell(self, settled: list[Delivery]) -> None:
         here = asyncio._get_running_loop()
         elsewhere: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
         for delivery in settled:
-            for future in delivery.take_waiters():
+            for future in delivery.waiters or ():
                 loop = future.get_loop()
                 if loop is not here:
                     elsewhere.setdefault(loop, []).append(future)
@@ -111,11 +139,17 @@ class Native(_engine.Producer):
         for loop, futures in elsewhere.items():
             with contextlib.suppress(RuntimeError):  # that loop is closed: nobody waits
                 loop.call_soon_threadsafe(_wake, futures)
+        for delivery in settled:
+            delivery.take_waiters()
 
     def detach(self) -> None:
         """Take the readers out of their loops."""
         here = asyncio._get_running_loop()
-        for loop, reader in list(self._readers.items()):
+        with self._lock:
+            readers = list(self._readers.items())
+            self._readers.clear()
+            self._latest = _no_loop
+        for loop, reader in readers:
             if loop.is_closed():
                 reader.close()
             elif loop is here:
@@ -123,17 +157,19 @@ class Native(_engine.Producer):
             else:
                 with contextlib.suppress(RuntimeError):
                     loop.call_soon_threadsafe(reader.leave, loop)
-        self._readers.clear()
 
     # --- flush and close ---
 
     def flush_then(self, timeout: float, told: Callable[[], None]) -> None:
         """Call ``told`` in another thread once all that is accepted now is settled, or later."""
         with self._lock:
-            if self._flusher is None:
+            if self._flusher is None and not self._is_shut:
                 self._flusher = _Flusher(self)
             flusher = self._flusher
-        flusher.add(timeout, told)
+        if flusher is None:
+            told()
+        else:
+            flusher.add(timeout, told)
 
     def pending(self) -> int:
         """How many accepted messages have no outcome yet."""
@@ -141,8 +177,11 @@ class Native(_engine.Producer):
 
     def shut(self, timeout: float) -> int:
         """Flush for up to ``timeout`` seconds, then close. Returns how many stayed behind."""
-        if self._flusher is not None:
-            self._flusher.end()
+        with self._lock:
+            self._is_shut = True  # from now on no thread is made that nobody would end
+            flusher = self._flusher
+        if flusher is not None:
+            flusher.end()
         try:
             return self.close(timeout)
         finally:
@@ -184,8 +223,11 @@ class _Flusher:
 
     def add(self, timeout: float, told: Callable[[], None]) -> None:
         with self._wanted:
-            self._asked.append((timeout, told))
-            self._wanted.notify()
+            if not self._ended:
+                self._asked.append((timeout, told))
+                self._wanted.notify()
+                return
+        told()  # the producer has been shut: there is nothing to wait for
 
     def end(self) -> None:
         with self._wanted:
@@ -200,9 +242,13 @@ class _Flusher:
                 round_, self._asked = self._asked, []
                 if self._ended and not round_:
                     return
-            self._flush(max(timeout for timeout, _ in round_))
-            for _, told in round_:
-                told()
+            try:
+                self._flush(max(timeout for timeout, _ in round_))
+            finally:
+                for _, told in round_:
+                    told()
+                del told
+                round_.clear()  # loops are not kept alive until the next one
 
     def _flush(self, timeout: float) -> None:
         """In slices, so that closing has not long to wait. A slice begins anew with what was

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from salvo import _engine
 from salvo.messaging import registry, settings
@@ -22,9 +23,8 @@ from salvo.messaging.encoding import (
     encode,
     encode_batch,
     encode_headers,
-    encode_into,
     encode_key,
-    pool,
+    items_of,
 )
 from salvo.messaging.errors import BufferFull, InvalidMessage, MessagingError, SendTimeout
 from salvo.messaging.native import Native, Place, _wake
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from salvo.messaging.sync import SyncProducer
 
 MISSING: Any = object()
+_T = TypeVar("_T")
 _YIELD_EVERY = 256  # fire-and-forget sends between two turns of the event loop
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.01  # seconds between two looks at a full buffer
 
@@ -72,6 +73,16 @@ class Attempt:
         return BufferFull(f'topic "{place.name}": {how}: the buffer (buffer_bytes) is full')
 
 
+def _awaitable(function: _T) -> _T:
+    """Have iscoroutinefunction() tell what is true of its results: frameworks ask it."""
+    mark: Any = getattr(inspect, "markcoroutinefunction", None)
+    if mark is not None:
+        mark(function)
+    else:  # before 3.12
+        vars(function)["_is_coroutine"] = getattr(asyncio.coroutines, "_is_coroutine", None)
+    return function
+
+
 def message_of(message: Any, value: Any) -> Any:
     """``message=`` and ``value=`` are the same argument."""
     if (message is MISSING) == (value is MISSING):
@@ -83,8 +94,9 @@ def _milliseconds(timestamp: int | float | datetime | None) -> int:
     if timestamp is None:
         return 0
     if isinstance(timestamp, datetime):
-        return int(timestamp.timestamp() * 1000)
-    if isinstance(timestamp, (int, float)) and not isinstance(timestamp, bool) and timestamp >= 0:
+        timestamp = timestamp.timestamp() * 1000
+    if (isinstance(timestamp, (int, float)) and not isinstance(timestamp, bool)
+            and 0 <= timestamp < 2**63):
         return int(timestamp)
     raise InvalidMessage(f"timestamp {timestamp!r}: milliseconds since 1970 or a datetime")
 
@@ -92,9 +104,25 @@ def _milliseconds(timestamp: int | float | datetime | None) -> int:
 def _partition(partition: int | None) -> int:
     if partition is None:
         return -1
-    if not isinstance(partition, int) or isinstance(partition, bool) or partition < 0:
-        raise InvalidMessage(f"partition {partition!r}: 0 or more, or None")
+    if (not isinstance(partition, int) or isinstance(partition, bool)
+            or not 0 <= partition < 2**31 - 1):
+        raise InvalidMessage(f"partition {partition!r}: 0 to 2147483646, or None")
     return partition
+
+
+def seconds_of(timeout: float) -> float:
+    """A time to wait, looked at before anything is sent: less than 0 is 0, at most 3 years."""
+    if (not isinstance(timeout, (int, float)) or isinstance(timeout, bool)
+            or timeout != timeout):
+        raise InvalidMessage(f"timeout {timeout!r}: a number of seconds is needed")
+    return max(0.0, min(timeout, 1e8))
+
+
+def kept(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The extension's arguments with a value that stays as it is while a send waits for room."""
+    if isinstance(arguments[1], (bytearray, memoryview)):
+        return (arguments[0], bytes(arguments[1]), *arguments[2:])
+    return arguments
 
 
 class Producer:
@@ -127,9 +155,11 @@ class Producer:
         """The engine for the settings as they are now."""
         if self._current is not None:
             return self._current
-        before, generation = self._native, settings.generation
-        fresh = registry.acquire(self._broker, self._overrides, type(self).__name__)
-        self._native = self._current = fresh
+        generation = settings.generation
+        with registry._lock:  # in one step: whoever forgets this engine must find it here
+            before = self._native
+            fresh = registry.acquire(self._broker, self._overrides, type(self).__name__)
+            self._native = self._current = fresh
         if settings.generation != generation:
             self._current = None  # they changed meanwhile
         if before is not None and before is not fresh:
@@ -173,6 +203,7 @@ class Producer:
         if key is not None and key_field is not None:
             raise InvalidMessage("give key or key_field, not both")
         keys: Any = encode_key(key)
+        messages = items_of(messages)
         if key_field is not None:
             messages = list(messages)
             keys = [_key_in(item, key_field, i) for i, item in enumerate(messages)]
@@ -200,6 +231,8 @@ class Producer:
         ``timestamp``: milliseconds since 1970 or a datetime. A full buffer is waited for
         up to ``send_timeout_ms``, without blocking the loop, then BufferFull.
         """
+        if timeout is not None:
+            timeout = seconds_of(timeout)
         native = self._current
         if native is None:
             native = self._ready()
@@ -212,19 +245,29 @@ class Producer:
         else:
             place, arguments = self._prepared(
                 native, topic, message_of(message, value), key, headers, partition, timestamp)
-        native.attach(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        native.attach(loop)
         delivery: Delivery | None = native.send(*arguments, True)
         if delivery is None:
             delivery = await self._send_late(native, place, arguments)
         if wait if wait is not None else native.waits:
             if timeout is None:
-                await delivery
+                future = native.await_outcome(delivery, loop)  # as awaiting it, but quicker
+                if future is not None:
+                    await future
+                if delivery.status != 0:
+                    delivery.result()
             else:
                 await _settled(delivery, timeout)
+        else:
+            self._unyielded += 1
+            if self._unyielded >= _YIELD_EVERY:
+                self._unyielded = 0
+                await asyncio.sleep(0)
         return delivery
 
     async def _send_late(self, native: Native, place: Place, arguments: Any) -> Delivery:
-        attempt = Attempt(native, place)
+        attempt, arguments = Attempt(native, place), kept(arguments)
         while attempt.again():
             await asyncio.sleep(attempt.pause())
             delivery: Delivery | None = native.send(*arguments, True)
@@ -232,43 +275,37 @@ class Producer:
                 return delivery
         raise attempt.error()
 
-    async def send_fire_and_forget(
+    @_awaitable
+    def send_fire_and_forget(
         self, topic: Any, message: Any = MISSING, *, value: Any = MISSING, key: Any = None,
         headers: Any = None, partition: int | None = None,
         timestamp: int | float | datetime | None = None,
-    ) -> None:
+    ) -> Coroutine[Any, Any, None]:
         """Accept one message and return. A full buffer is met by the topic's policy: ``block``
         waits up to ``send_timeout_ms``, then BufferFull; ``fail`` raises it at once;
-        ``drop_newest`` drops and counts."""
-        native = self._current
-        if native is None:
-            native = self._ready()
-        place = native.places.get(topic) if type(topic) is str else None
-        arguments: tuple[Any, ...]
-        if (place is not None and type(message) is dict and value is MISSING and headers is None
-                and partition is None and timestamp is None):
-            key_bytes = encode_key(key) if key is not None else None
-            try:
-                accepted = native.send_json(place.id, message, key_bytes, encode_into, pool)
-            except MessagingError:
-                raise
-            except Exception:  # the slower ways to JSON, or an error that names the place
-                accepted = native.send_value(place.id, encode(message), key_bytes)
-            if not accepted:
-                arguments = (place.id, encode(message), key_bytes, (), -1, 0)
-                await self._forget_late(native, place, arguments)
-        else:
-            place, arguments = self._prepared(
-                native, topic, message_of(message, value), key, headers, partition, timestamp)
-            if not native.send(*arguments, False):
-                await self._forget_late(native, place, arguments)
+        ``drop_newest`` drops and counts. Nothing is sent before it is awaited."""
+        if value is MISSING and headers is None and partition is None and timestamp is None:
+            return _engine.sending(self, topic, message, key)  # it calls _forget() where it must
+        return self._forget(topic, message, key, False, value, headers, partition, timestamp)
+
+    async def _forget(
+        self, topic: Any, message: Any, key: Any, refused: bool, value: Any = MISSING,
+        headers: Any = None, partition: int | None = None,
+        timestamp: int | float | datetime | None = None,
+    ) -> None:
+        """``refused``: there was no room a moment ago."""
+        native = self._ready()
+        place, arguments = self._prepared(
+            native, topic, message_of(message, value), key, headers, partition, timestamp)
+        if refused or not native.send(*arguments, False):
+            await self._forget_late(native, place, arguments)
         self._unyielded += 1
         if self._unyielded >= _YIELD_EVERY:
             self._unyielded = 0
             await asyncio.sleep(0)
 
     async def _forget_late(self, native: Native, place: Place, arguments: Any) -> None:
-        attempt = Attempt(native, place)
+        attempt, arguments = Attempt(native, place), kept(arguments)
         while attempt.again():
             await asyncio.sleep(attempt.pause())
             if native.send(*arguments, False):
@@ -283,6 +320,8 @@ class Producer:
         """Send a list; returns its deliveries, in order. ``wait`` as in ``send``: the first one
         that failed raises. ``key``: one for all; ``key_field``: taken from each item.
         BufferFull tells in ``accepted`` how many had found room."""
+        if timeout is not None:
+            timeout = seconds_of(timeout)
         native = self._ready()
         place, batch = self._batch(native, topic, messages, key, key_field)
         native.attach(asyncio.get_running_loop())
@@ -297,16 +336,21 @@ class Producer:
             native.send_batch(place.id, batch, deliveries)
         if wait if wait is not None else native.waits:
             await _all_settled(deliveries, timeout)
+        else:
+            self._unyielded += len(batch)
+            if self._unyielded >= _YIELD_EVERY:
+                self._unyielded = 0
+                await asyncio.sleep(0)
         return deliveries
 
     async def send_batch_fire_and_forget(
-        self, topic: Any, messages: Any, *, key: Any = None, key_field: str | None = None
+        self, topic: Any, events: Any, *, key: Any = None, key_field: str | None = None
     ) -> int:
         """Accept a list; returns how many were accepted. A count that is short means that the
         topic's policy refused the rest, which the ledger counts. A bad item raises before
         anything is sent."""
         native = self._ready()
-        place, batch = self._batch(native, topic, messages, key, key_field)
+        place, batch = self._batch(native, topic, events, key, key_field)
         native.send_batch(place.id, batch)
         if batch.sent < len(batch):
             attempt = Attempt(native, place)
@@ -328,9 +372,16 @@ class Producer:
     async def flush(self, timeout: float = 30.0) -> int:
         """Wait until all that was accepted before the call is settled, or ``timeout`` seconds
         have passed. Returns how many messages are still pending."""
+        seconds = seconds_of(timeout)
         native = self._native
         if native is None:
             return 0
+        await self._settled(native, seconds)
+        return native.pending() if self._native is native else 0
+
+    @staticmethod
+    async def _settled(native: Native, timeout: float) -> None:
+        """Until all that is accepted now is settled, or the time has passed."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
 
@@ -340,19 +391,25 @@ class Producer:
 
         native.flush_then(timeout, told)
         await asyncio.wait([done], timeout=timeout)
-        return native.pending() if self._native is native else 0
 
     async def stop(self, timeout: float | None = None) -> None:
         """Flush, and close the engine. ``timeout`` in seconds, None: ``close_timeout_ms``. The
-        next send opens it again. What could not be delivered is logged and counted."""
+        next send opens it again. What could not be delivered is logged and counted. Cancelled, it
+        goes on in the background."""
         native = self._native
         if native is None:
             return
+        seconds = seconds_of(native.close_timeout if timeout is None else timeout)
+        until = time.monotonic() + seconds
         registry.forget(native)
-        seconds = timeout if timeout is not None else native.close_timeout
-        native.detach()
-        stayed = await asyncio.to_thread(native.shut, seconds)
-        registry._warn_of(native.broker, stayed)
+        try:
+            await self._settled(native, seconds)
+            native.detach()
+            left = max(0.0, until - time.monotonic())
+            await asyncio.to_thread(registry.shut, native, left)
+        except BaseException:
+            registry.retire(native)
+            raise
 
     async def __aenter__(self) -> Producer:
         await self.start()

@@ -16,13 +16,14 @@ import os
 import signal
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from salvo import _engine
 from salvo.messaging import settings
-from salvo.messaging.errors import MessagingError
+from salvo.messaging.errors import MessagingError, ProducerClosed
 from salvo.messaging.native import Native
 
 if TYPE_CHECKING:
@@ -38,9 +39,9 @@ _lock = threading.RLock()
 _natives: dict[tuple[tuple[str, str | None], ...], Native] = {}
 _facades: weakref.WeakSet[Producer] = weakref.WeakSet()
 _named: dict[str | None, Producer] = {}
-_retiring: set[threading.Thread] = set()
+_leaving: set[Native] = set()  # out of the registry and not closed yet: exit closes these too
 _announced: set[str] = set()
-_exit_pid = 0
+_exit_pid = _ended_pid = 0
 
 
 def _fingerprint(config: _engine.Config) -> tuple[tuple[str, str | None], ...]:
@@ -52,56 +53,63 @@ def _announce(config: _engine.Config) -> None:
     """Which broker was chosen and where that came from, once each; which client sends to Kafka."""
     rows = {row[0]: row for row in config.entries()}
     broker, source = rows["message_broker"][1], rows["message_broker"][5]
-    if broker in _announced:
-        return
-    _announced.add(broker)
-    logger.info("broker %s (%s)", broker, source)
-    backend = rows["kafka_backend"][1]
-    if broker == "kafka" and backend != "confluent":
-        logger.info("kafka_backend %s: this build sends through librdkafka", backend)
+    if broker not in _announced:
+        _announced.add(broker)
+        logger.info("broker %s (%s)", broker, source)
+    backend = f"kafka_backend {rows['kafka_backend'][1]}"
+    if broker == "kafka" and backend != "kafka_backend confluent" and backend not in _announced:
+        _announced.add(backend)
+        logger.info("%s: this build sends through librdkafka", backend)
 
 
 def acquire(broker: str | None, overrides: Mapping[str, Any], source: str) -> Native:
     """The engine for a configuration; opened if there is none yet."""
+    if _ended_pid == os.getpid():  # nobody would flush it any more
+        raise ProducerClosed("the interpreter ends: its producers are closed; nothing was sent")
     with _lock:
         config = settings.effective(broker, overrides, source)
         mark = _fingerprint(config)
         native = _natives.get(mark)
         if native is None:
-            native = Native(config)
-            _announce(config)
-            _natives[mark] = native
+            native = _natives[mark] = Native(config)
             _register_exit()
+        _announce(config)
         return native
 
 
 def release(native: Native) -> None:
     """A facade turned to another engine: close this one if nobody else uses it, in background."""
     with _lock:
-        if any(facade._native is native for facade in _facades):
+        if native not in _natives.values() or any(f._native is native for f in _facades):
             return
-        for mark in [m for m, n in _natives.items() if n is native]:
-            del _natives[mark]
-        thread = threading.Thread(target=_shut, args=(native, native.close_timeout),
-                                  name="salvo-retire", daemon=True)
-        _retiring.add(thread)
-        thread.start()
+        forget(native)
+    retire(native)
 
 
-def _shut(native: Native, timeout: float) -> None:
-    with contextlib.suppress(MessagingError):
-        _warn_of(native.broker, native.shut(timeout))
-    _retiring.discard(threading.current_thread())
+def retire(native: Native) -> None:
+    """Close a forgotten engine in the background."""
+    with contextlib.suppress(RuntimeError):  # no new threads while the interpreter ends: it will
+        threading.Thread(target=_retire, args=(native,), name="salvo-retire", daemon=True).start()
 
 
-def _warn_of(broker: str, stayed: int) -> None:
+def _retire(native: Native) -> None:
+    with contextlib.suppress(MessagingError):  # another thread was faster
+        shut(native, native.close_timeout)
+
+
+def shut(native: Native, timeout: float) -> None:
+    """Close a forgotten engine; say how many messages stayed behind."""
+    stayed = native.shut(timeout)
     if stayed:
-        logger.warning("%s: %d messages were accepted and not delivered", broker, stayed)
+        logger.warning("%s: %d messages were accepted and not delivered", native.broker, stayed)
+    _leaving.discard(native)
 
 
 def forget(native: Native) -> list[Producer]:
-    """Take an engine out of the registry; returns the facades that used it."""
+    """Take an engine out of the registry, to be closed; returns the facades that used it."""
     with _lock:
+        if native in _natives.values():  # else another thread closes it, or has
+            _leaving.add(native)
         for mark in [m for m, n in _natives.items() if n is native]:
             del _natives[mark]
         users = [facade for facade in _facades if facade._native is native]
@@ -149,7 +157,13 @@ async def start_all_producers() -> None:
 
 async def stop_all_producers(timeout: float | None = None) -> None:
     """Flush and close all producers. ``timeout`` in seconds each; None: close_timeout_ms."""
+    from salvo.messaging.producers import Producer
+
     for facade in list(_facades):
+        await facade.stop(timeout)
+    for native in list(_natives.values()):  # their facades are gone: RedisProducer(url).send(...)
+        facade = Producer(native.broker)
+        facade._native = native
         await facade.stop(timeout)
 
 
@@ -169,22 +183,31 @@ def _register_exit() -> None:
         Finalize(None, _flush_at_exit, exitpriority=100)
 
 
+def _await_other(native: Native) -> None:
+    """Another thread is closing it, and will say what stayed; it has used up its time."""
+    until = time.monotonic() + 2
+    while native in _leaving and time.monotonic() < until:
+        time.sleep(0.005)
+
+
 def _flush_at_exit() -> None:
     """Deliver what is left, within the deadline, and say how much stayed."""
-    for native in list(_natives.values()):
+    global _ended_pid
+    _ended_pid = os.getpid()
+    for native in [*_natives.values(), *_leaving]:
         stayed = 0
         try:
             stayed = native.shut(native.close_timeout)
         except MessagingError:
-            pass
-        except KeyboardInterrupt:
-            stayed = native.pending()
-        if stayed:
+            _await_other(native)
+        except (KeyboardInterrupt, SystemExit):  # Ctrl-C or SIGTERM again: no more waiting
+            with contextlib.suppress(MessagingError):
+                stayed = native.pending()
+        if stayed and sys.stderr is not None:
             sys.stderr.write(f"salvo: {native.broker}: {stayed} messages were accepted and not "
                              "delivered before the process ended\n")
     _natives.clear()
-    for thread in list(_retiring):
-        thread.join(1.0)
+    _leaving.clear()
 
 
 atexit.register(_flush_at_exit)
@@ -210,10 +233,10 @@ def _after_fork_in_child() -> None:
     global _lock
     _lock = threading.RLock()
     settings._lock = threading.RLock()
-    for native in _natives.values():
+    for native in [*_natives.values(), *_leaving]:
         native.abandon()
     _natives.clear()
-    _retiring.clear()
+    _leaving.clear()
     for facade in list(_facades):
         facade._drop()
 

@@ -90,7 +90,12 @@ def _check(values: Mapping[str, Any], source: str) -> dict[str, tuple[str, str]]
     checked = {}
     for key, value in values.items():
         text = _text(key, value) if _is_known(key) else str(value)
-        scratch.set(key, text, source)
+        try:
+            scratch.set(key, text, source)
+        except ConfigurationError:
+            raise
+        except ValueError as error:  # a zero or a lone surrogate: no text for the engine
+            raise ConfigurationError(f"{key!r}: {error}, from {source}") from None
         checked[key] = (text, source)
     return checked
 
@@ -179,12 +184,23 @@ def read_dotenv(path: str = ".env") -> dict[str, tuple[str, str]]:
 
 
 def _file_keys() -> set[str]:
-    """Keys that core.toml sets. The engine has read it before and told what is wrong with it."""
+    """Keys that core.toml sets. The engine has read it before and told what is wrong with it, but
+    for what stands outside ``[messaging]``: it looks at nothing else."""
     try:
-        table = tomllib.loads(Path("core.toml").read_text("utf-8")).get("messaging", {})
+        document = tomllib.loads(Path("core.toml").read_text("utf-8"))
     except OSError:
         return set()
-    return set(_flat(table))
+    for key, value in document.items():
+        if isinstance(value, dict):
+            near = difflib.get_close_matches(key, ["messaging"], 1, 0.85)
+            wrong = key != "messaging" and bool(near)
+        else:
+            wrong = key == "message_broker" or key.split("_")[0] in ("kafka", "rabbitmq")
+        if wrong:
+            kind = "the table" if isinstance(value, dict) else "the key"
+            raise ConfigurationError(f"core.toml: {kind} {key} has no effect there: messaging's "
+                                     "settings stand below a line [messaging]")
+    return set(_flat(document.get("messaging", {})))
 
 
 def _layers() -> tuple[list[dict[str, tuple[str, str]]], dict[str, int]]:
@@ -275,8 +291,9 @@ def setting(key: str) -> Any:
 
 def application_name() -> str:
     """What ``source`` and ``default_group`` are where nobody set them."""
-    stem = Path(sys.argv[0] if sys.argv else "").stem
-    return stem if stem not in ("", "-c", "-m", "__main__") else "application"
+    path = Path(sys.argv[0] if sys.argv else "")
+    name = path.parent.name if path.stem == "__main__" else path.stem  # python -m shop: "shop"
+    return name if name not in ("", "-c", "-m") else "application"
 
 
 def source_name() -> str:

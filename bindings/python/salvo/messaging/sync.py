@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from salvo.messaging import registry
 from salvo.messaging.delivery import Delivery
 from salvo.messaging.errors import SendTimeout
-from salvo.messaging.producers import MISSING, Attempt, _short, message_of
+from salvo.messaging.producers import MISSING, Attempt, _short, kept, message_of, seconds_of
 
 if TYPE_CHECKING:
     from salvo.messaging.native import Native, Place
@@ -35,6 +35,8 @@ class SyncProducer:
         timeout: float | None = None,
     ) -> Delivery:
         """As ``Producer.send``."""
+        if timeout is not None:
+            timeout = seconds_of(timeout)
         native = self._producer._ready()
         place, arguments = self._producer._prepared(
             native, topic, message_of(message, value), key, headers, partition, timestamp)
@@ -46,7 +48,7 @@ class SyncProducer:
         return delivery
 
     def _late(self, native: Native, place: Place, arguments: Any, report: bool) -> Any:
-        attempt = Attempt(native, place)
+        attempt, arguments = Attempt(native, place), kept(arguments)
         while attempt.again():
             time.sleep(attempt.pause())
             outcome = native.send(*arguments, report)
@@ -73,6 +75,8 @@ class SyncProducer:
         wait: bool | None = None, timeout: float | None = None,
     ) -> list[Delivery]:
         """As ``Producer.send_batch``."""
+        if timeout is not None:
+            timeout = seconds_of(timeout)
         native = self._producer._ready()
         place, batch = self._producer._batch(native, topic, messages, key, key_field)
         deliveries: list[Delivery] = []
@@ -92,11 +96,11 @@ class SyncProducer:
         return deliveries
 
     def send_batch_fire_and_forget(
-        self, topic: Any, messages: Any, *, key: Any = None, key_field: str | None = None
+        self, topic: Any, events: Any, *, key: Any = None, key_field: str | None = None
     ) -> int:
         """As ``Producer.send_batch_fire_and_forget``."""
         native = self._producer._ready()
-        place, batch = self._producer._batch(native, topic, messages, key, key_field)
+        place, batch = self._producer._batch(native, topic, events, key, key_field)
         native.send_batch(place.id, batch)
         if batch.sent < len(batch):
             attempt = Attempt(native, place)
@@ -111,6 +115,7 @@ class SyncProducer:
 
     def flush(self, timeout: float = 30.0) -> int:
         """As ``Producer.flush``."""
+        timeout = seconds_of(timeout)
         native = self._producer._native
         if native is None:
             return 0
@@ -127,9 +132,13 @@ class SyncProducer:
         native = self._producer._native
         if native is None:
             return
+        seconds = seconds_of(native.close_timeout if timeout is None else timeout)
         registry.forget(native)
-        seconds = timeout if timeout is not None else native.close_timeout
-        registry._warn_of(native.broker, native.shut(seconds))
+        try:
+            registry.shut(native, seconds)
+        except BaseException:  # Ctrl-C: it is closed all the same
+            registry.retire(native)
+            raise
 
 
 def _wait(delivery: Delivery, timeout: float | None) -> None:

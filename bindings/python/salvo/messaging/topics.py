@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import msgspec
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from salvo.messaging.errors import SchemaError, UnknownTopic, Unsupported
 
@@ -41,9 +42,7 @@ class Topic:
         if not cls.name:
             return
         before = _topics.get(cls.name)
-        same = before is not None and (before.__module__, before.__qualname__) == (
-            cls.__module__, cls.__qualname__)
-        if before is not None and not same:
+        if before is not None:
             warnings.warn(
                 f'topic "{cls.name}": {cls.__qualname__} takes the place of '
                 f"{before.__module__}.{before.__qualname__}", stacklevel=2)
@@ -120,3 +119,6 @@ def validated(topic: type[Topic], value: Any, index: int | None = None) -> Any:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"]) or "$"
         raise SchemaError(topic.name, field, first["msg"], index=index) from None
+    except (PydanticSerializationError, TypeError, ValueError, RecursionError) as error:
+        # It cannot be looked at, or is valid and cannot be written (a field that takes Any).
+        raise SchemaError(topic.name, "$", str(error), index=index) from None
