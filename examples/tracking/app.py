@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 from fastapi import FastAPI, HTTPException, Request
-from salvo.messaging import MessagingError, Topic, get_producer, lifespan
+from salvo.messaging import MessageTooLarge, MessagingError, Topic, get_producer, lifespan
 
 
 class TrackingEvents(Topic):
@@ -46,6 +46,8 @@ async def track(request: Request) -> dict[str, int]:
         return {"queued": 0}
     try:
         count = await get_producer().send_batch_fire_and_forget(TrackingEvents.name, body.events)
+    except MessageTooLarge as error:  # the sender's mistake; nothing of the request was queued
+        raise HTTPException(413, str(error)) from None
     except MessagingError as error:
         raise HTTPException(503, str(error)) from None
     return {"queued": count}

@@ -13,6 +13,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -45,8 +46,9 @@ class Block:
 def blocks_of(path: Path, page: str) -> list[Block]:
     """All fenced blocks of a page, in order."""
     found: list[Block] = []
-    heading, numbers = "", {}
-    fence, language, start, lines = False, "", 0, []
+    heading, fence, language, start = "", False, "", 0
+    numbers: dict[str, int] = {}
+    lines: list[str] = []
     for line_number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
         if line.strip().startswith("```"):
             if not fence:
@@ -69,13 +71,18 @@ def all_blocks() -> list[Block]:
     return [block for page in pages for block in blocks_of(page, page.stem)]
 
 
+def compiled(block: Block) -> CodeType:
+    """The printed lines, at their place in the page; with CO_COROUTINE where one awaits."""
+    text = "\n" * (block.line - 1) + block.text
+    code: CodeType = compile(text, f"{block.page}.md", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
+                             dont_inherit=True)
+    return code
+
+
 async def run(block: Block, names: dict[str, Any]) -> dict[str, Any]:
     """Run the printed lines, top-level await included; returns the names they leave."""
     names.setdefault("__name__", f"page_{block.page.replace('-', '_')}")
-    text = "\n" * (block.line - 1) + block.text
-    code = compile(text, f"{block.page}.md", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
-                   dont_inherit=True)
-    outcome = eval(code, names)
+    outcome = eval(compiled(block), names)
     if inspect.iscoroutine(outcome):
         await outcome
     return names

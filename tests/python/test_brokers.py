@@ -112,6 +112,8 @@ def test_redis_read_by_redis_py() -> None:
 def test_rabbitmq_read_by_aio_pika() -> None:
     import aio_pika
 
+    configure_messaging(rabbitmq_exchange="amq.fanout")  # where other messages go, not a queue's
+
     async def go() -> None:
         name = fresh("py")
         queue = RabbitMQQueue(RABBITMQ, name)

@@ -6,7 +6,9 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import core
 import core.messaging
@@ -36,6 +38,20 @@ def test_it_is_the_same_thing() -> None:
 def test_every_public_name_is_there() -> None:
     for name in salvo.messaging.__all__:
         assert getattr(salvo.messaging, name).__doc__, name
+
+
+def test_no_other_client_is_needed(child: Callable[..., Any]) -> None:
+    """With all of them hidden, a message goes out."""
+    done = child("""
+        import asyncio, sys
+        for name in ("aiokafka", "confluent_kafka", "kafka", "redis", "aio_pika", "pika",
+                     "fastapi", "starlette", "sqlalchemy", "uvloop"):
+            sys.modules[name] = None
+        from core.messaging import configure_messaging, publish
+        configure_messaging(message_broker="memory")
+        print(asyncio.run(publish("t", {"n": 1})).offset)
+    """)
+    assert (done.stdout, done.stderr) == ("0\n", "")
 
 
 @pytest.fixture

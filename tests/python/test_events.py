@@ -10,12 +10,15 @@ from typing import Any
 
 import msgspec
 import pytest
+import sqlalchemy
 from pydantic import BaseModel
 from salvo.messaging import (
+    CommandTopic,
     ConfigurationError,
     Event,
     EventPublisher,
     EventTopic,
+    InvalidMessage,
     MessagingError,
     SchemaError,
     StateTopic,
@@ -32,6 +35,7 @@ from salvo.messaging import (
     publish_event,
 )
 from salvo.messaging.testing import records
+from sqlalchemy import orm
 
 
 class User(BaseModel):
@@ -53,7 +57,7 @@ def test_topics_are_registered() -> None:
     assert get_topic("users") is Users and get_all_topics()["users.state"] is State
     assert (Users.partitions, Users.replication_factor, Users.retention_ms) == (1, 1, None)
     assert (Users.cleanup_policy, Users.value_serializer) == ("delete", "json")
-    assert State.cleanup_policy == "compact"
+    assert (State.cleanup_policy, CommandTopic.cleanup_policy) == ("compact", "delete")
     with pytest.raises(UnknownTopic, match="users.state"):
         get_topic("user")
     with pytest.warns(UserWarning, match='"users"'):
@@ -62,6 +66,12 @@ def test_topics_are_registered() -> None:
             name = "users"
 
     assert get_topic("users") is Others
+    with pytest.warns(UserWarning, match='"users"'):
+
+        class Users(Topic):  # type: ignore[no-redef]  # the same name and place
+            name = "users"
+
+    assert get_topic("users") is Users
     with pytest.raises(UnknownTopic, match="no name"):
         asyncio.run(publish(Topic, {}))
 
@@ -121,6 +131,8 @@ def test_producer_decorator() -> None:
     assert one.__doc__ == "Says what it does."
     asyncio.run(go())
     assert two(2) == {"id": 2}
+    with pytest.raises(InvalidMessage, match="no \"absent\""):
+        producer("out", key_field="absent")(lambda: {"id": 1})()
     assert values("out") == [{"id": 1}, [3], {"id": 9}, {"id": 2}]
     assert [r.key for r in records("out")] == [b"1", None, b"k", b"k"]
 
@@ -142,24 +154,31 @@ class WithDict:
         return {"id": self.id}
 
 
-class Column:
-    def __init__(self, key: str) -> None:
-        self.key = key
+class Base(orm.DeclarativeBase):
+    pass
 
 
-class Row:
-    """What SQLAlchemy's mapped classes look like from outside."""
+class Row(Base):
+    __tablename__ = "rows"
+    id: orm.Mapped[int] = orm.mapped_column(primary_key=True)
+    password_hash: orm.Mapped[str] = orm.mapped_column(default="secret", deferred=True)
 
-    class __mapper__:
-        column_attrs = [Column("id"), Column("password_hash")]
 
-    id = 4
-    password_hash = "secret"
+def stored(number: int) -> tuple[orm.Session, Row]:
+    """A row that was committed: SQLAlchemy loads its columns again when they are read."""
+    engine = sqlalchemy.create_engine("sqlite://")
+    Base.metadata.create_all(engine)
+    session = orm.Session(engine)
+    row = Row(id=number)
+    session.add(row)
+    session.commit()
+    return session, row
 
 
 def test_event_results() -> None:
     configure_messaging(source="shop", default_topic="all")
-    results = [{"id": 1}, User(id=2), WithDict(), Row(), Data(5), Struct(6)]
+    session, row = stored(4)
+    results = [{"id": 1}, User(id=2), WithDict(), row, Data(5), Struct(6)]
 
     @event("thing.done", key_field="id", exclude={"secret", "password_hash", "email"})
     async def act(n: int) -> Any:
@@ -170,6 +189,8 @@ def test_event_results() -> None:
             assert await act(n) is results[n]
 
     asyncio.run(go())
+    assert "password_hash" in sqlalchemy.inspect(row).unloaded  # left out: not even read
+    session.close()
     events = values("all")
     assert [e["data"] for e in events] == [{"id": n + 1} for n in range(6)]
     assert {e["source"] for e in events} == {"shop"} and len({e["id"] for e in events}) == 6
@@ -178,6 +199,31 @@ def test_event_results() -> None:
     read = Event.from_message(events[0])
     assert read.name == "thing.done" and read.timestamp is not None
     assert abs((datetime.now(UTC) - read.timestamp).total_seconds()) < 60
+
+
+def test_one_name_to_exclude() -> None:
+    @event("one", topic="t", exclude="secret")
+    def act() -> Data:
+        return Data(1)
+
+    act()
+    assert values("t")[0]["data"] == {"id": 1}
+
+
+def test_the_result_stands_whatever_is_wrong_with_the_event() -> None:
+    session, row = stored(1)
+    session.expire_all()
+    session.close()
+    results: list[Any] = [row, {"id": 1.5}, {"no id": 1}, {"id": 1, "x": object()}]
+
+    @event("wrong", topic="t", key_field="id")
+    async def act(n: int) -> Any:
+        return results[n]
+
+    before = event_failures().get("wrong", 0)
+    for n in range(len(results)):
+        assert asyncio.run(act(n)) is results[n]
+    assert event_failures()["wrong"] == before + len(results) and records("t") == []
 
 
 def test_event_key_alone_and_sync() -> None:
@@ -202,6 +248,9 @@ def test_an_object_that_can_be_no_event() -> None:
     with pytest.raises(TypeError, match="to_dict"):
         asyncio.run(act())
     assert records("t") == []
+    for wrong in ({"on_error": "ignore"}, {"include_result": False}):
+        with pytest.raises(ValueError):
+            event("plain", **wrong)
 
 
 def test_the_result_stands_when_publishing_fails(caplog: pytest.LogCaptureFixture) -> None:

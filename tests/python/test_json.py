@@ -12,6 +12,7 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from pathlib import PurePosixPath
 from typing import Any
@@ -19,6 +20,8 @@ from typing import Any
 import msgspec
 import pytest
 from pydantic import BaseModel
+from salvo import _engine
+from salvo.messaging import encoding
 from salvo.messaging.encoding import encode, encode_batch
 from salvo.messaging.errors import SerializationError
 
@@ -107,10 +110,20 @@ class Switches:
         self.number = number
 
 
+@pytest.fixture
+def with_hook() -> Iterator[Callable[[Any], None]]:
+    """Encode with another hook for as long as a test runs."""
+    def use(hook: Any) -> None:
+        _engine.use_encoder(msgspec.json.Encoder(enc_hook=hook).encode_into, encoding.pool)
+
+    yield use
+    _engine.use_encoder(encoding.encode_into, encoding.pool)
+
+
 def test_the_pool_survives_hooks_that_send_and_threads_that_switch(
-    monkeypatch: pytest.MonkeyPatch,
+    with_hook: Callable[[Any], None],
 ) -> None:
-    from salvo.messaging import encoding, get_producer, producers
+    from salvo.messaging import get_producer
     from salvo.messaging.testing import records
 
     producer = get_producer()
@@ -128,7 +141,7 @@ def test_the_pool_survives_hooks_that_send_and_threads_that_switch(
             return {"n": value.number}
         return original(value)
 
-    monkeypatch.setattr(producers, "encode_into", msgspec.json.Encoder(enc_hook=hook).encode_into)
+    with_hook(hook)
 
     async def work(number: int) -> None:
         for i in range(100):

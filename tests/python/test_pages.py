@@ -211,7 +211,15 @@ async def fast(names: Names) -> None:
 
 
 async def nothing(names: Names) -> None:
-    pass
+    """Without what comes later the block has no effect that could be seen."""
+
+
+async def stopped(names: Names) -> None:
+    assert messaging.registry._natives == {}
+
+
+async def created(names: Names) -> None:
+    assert names["producer"] is get_producer()
 
 
 UP = {"user_id": 1, "action": "created"}
@@ -238,8 +246,8 @@ CHECKS: dict[str, Callable[[Names], Any]] = {
     "messaging-guide:Métodos de Alta Performance:1": fast,
     "messaging-guide:Exemplo: Endpoint de Tracking:1": tracking,
     "messaging-guide:Lifecycle Automático:1": nothing,
-    "messaging-guide:Lifecycle Automático:2": nothing,
-    'messaging-guide:"Producer not found":1': nothing,
+    "messaging-guide:Lifecycle Automático:2": stopped,
+    'messaging-guide:"Producer not found":1': created,
     "messaging-overview:Kafka:1": sets(kafka_backend="aiokafka"),
     "messaging-overview:Redis:1": sets(redis_url="redis://localhost:6379/0"),
     "messaging-overview:Decorator:1": decorated,
