@@ -23,6 +23,8 @@ static int look(const salvo_config_entry *entry, void *context)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     salvo_config *config;
+    if (memmem(data, size, mark, sizeof mark - 1) != NULL)
+        return 0; /* a key of that name may well be shown */
     if (salvo_config_new(&config) != 0)
         return 0;
     fuzz_check(salvo_config_set(config, "kafka_sasl_password", mark) == 0, "a password is taken");

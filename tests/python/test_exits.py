@@ -103,7 +103,7 @@ class Runs:
         while time.monotonic() - quiet_since < (1 if sum(got.values()) >= wanted else 20):
             for message in consumer.consume(1000, 0.5):
                 assert message.error() is None
-                value = json.loads(message.value())
+                value = json.loads(message.value() or b"")
                 got[value["run"], value["n"]] += 1
                 quiet_since = time.monotonic()
         consumer.close()

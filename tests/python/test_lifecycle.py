@@ -220,7 +220,7 @@ def read_all(topic: str, count: int) -> list[Any]:
     got = consumer.consume(count, 30)
     got += consumer.consume(1, 1)
     consumer.close()
-    return [json.loads(message.value()) for message in got]
+    return [json.loads(message.value() or b"") for message in got]
 
 
 def test_lifespan() -> None:
