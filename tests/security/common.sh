@@ -76,10 +76,11 @@ settings() {
 wrong() { printf '%s\n' "$*" >>wrong; }
 
 # begin NAME FUNCTION ARGUMENT...: in the background, in a folder of its own, with $core as its
-# core.toml
+# core.toml; a few at a time, so that a slow machine's server still answers each of them in time
 begin() {
     local name=$1
     shift
+    while [ "$(jobs -rp | wc -l)" -ge 4 ]; do sleep 0.05; done
     mkdir "$scratch/attempts/$name"
     printf '%s\n' "${core:-}" >"$scratch/attempts/$name/core.toml"
     attempts+=("$name")
