@@ -34,7 +34,7 @@ static void collect_samples(salvo_flusher *f)
             uint64_t ticks = atomic_load_explicit(&t->samples[tail % SALVO_THREAD_SAMPLES],
                                                   memory_order_relaxed);
             salvo_histogram_record(f->stages[SALVO_STAGE_ENQUEUE],
-                                   salvo_clock_ns(&p->clock, ticks));
+                                   salvo_clock_ns(&p->clock, ticks), 1);
         }
         atomic_store_explicit(&t->sample_tail, tail, memory_order_release);
     }
@@ -93,6 +93,8 @@ int salvo_flusher_work(salvo_flusher *f)
     f->wake_at_ns = f->now_ns + LONGEST_NAP_NS;
     share_out(f);
     publish_state(f);
+    if (f->index == 0)
+        salvo_segment_publish(&f->producer->segment, f->producer, f->now_ns);
     uint64_t drained_before = atomic_load_explicit(&f->counters.drained, memory_order_relaxed);
     salvo_flusher_flush_step(f);
     /* Awake for another reason shortly before a pass: it comes now, and saves a wake-up. */
@@ -186,8 +188,9 @@ static int open_tables(salvo_flusher *f)
     if (f->topics == NULL || f->flush_marks == NULL)
         return SALVO_ERR_NOMEM;
     for (int i = 0; i < SALVO_STAGES; i++)
-        if ((f->stages[i] = salvo_histogram_new()) == NULL)
-            return SALVO_ERR_NOMEM;
+        f->stages[i] = salvo_histogram_place(
+            salvo_segment_histogram(&f->producer->segment, f->index, (salvo_stage)i),
+            SALVO_SEGMENT_DIGITS);
     f->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     return f->event_fd < 0 ? SALVO_ERR_IO : 0;
 }
@@ -210,8 +213,7 @@ static int open_drain(salvo_flusher *f)
 uint64_t salvo_flusher_bytes(const salvo_settings *s)
 {
     uint64_t arena = s->arena_bytes / s->flushers;
-    return arena + salvo_batch_pool_overhead(arena) + s->max_topics * sizeof(salvo_lane_topic) +
-           SALVO_STAGES * salvo_histogram_bytes();
+    return arena + salvo_batch_pool_overhead(arena) + s->max_topics * sizeof(salvo_lane_topic);
 }
 
 int salvo_flusher_open(salvo_flusher *f, salvo *producer, uint32_t index, char *error,
@@ -244,8 +246,6 @@ void salvo_flusher_close(salvo_flusher *f)
         f->producer->driver->close(f->handle);
     salvo_batch_pool_close(&f->pool);
     salvo_drain_close(&f->drain);
-    for (int i = 0; i < SALVO_STAGES; i++)
-        salvo_histogram_free(f->stages[i]);
     for (uint32_t i = 0; f->topics != NULL && i < f->producer->settings.max_topics; i++)
         free(f->topics[i].parts);
     free(f->topics);

@@ -92,7 +92,11 @@ static int open_tables(salvo *p, const salvo_options *o)
 {
     const salvo_settings *s = &p->settings;
     salvo_error_set("no memory for a producer's tables");
-    int err = salvo_topics_open(&p->topics, s->max_topics);
+    int err = salvo_segment_open(&p->segment, p, !p->stepped &&
+                                 salvo_config_bool(p->config, "stats_shared"));
+    if (err != 0)
+        return err;
+    err = salvo_topics_open(&p->topics, s->max_topics);
     if (err != 0)
         return err;
     p->threads = calloc(s->max_threads, sizeof(salvo_thread *));
@@ -144,6 +148,7 @@ static void release(salvo *p, bool stuck)
         free(p->threads[i]);
     salvo_topics_close(&p->topics);
     salvo_reports_free(p->reports);
+    salvo_segment_close(&p->segment);
     free(p->flushers);
     free(p->rings);
     free(p->threads);

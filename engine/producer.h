@@ -12,6 +12,7 @@
 #include "clock.h"
 #include "driver.h"
 #include "ring.h"
+#include "segment.h"
 #include "topic.h"
 #include "wait.h"
 
@@ -56,6 +57,7 @@ struct salvo {
     void *driver_shared;
     uint32_t capabilities;
     uint64_t memory_bytes;
+    salvo_segment segment;    /* counters, for readers outside */
     salvo_topic_table topics;
     salvo_ring *rings;        /* [flusher * settings.rings + ring] */
     salvo_flusher *flushers;  /* [settings.flushers] */
@@ -96,6 +98,9 @@ uint32_t salvo_usable_cores(void); /* the smaller of affinity and cgroup quota *
 
 /* The ledger of a topic or of all, whatever the state of the handle. */
 int salvo_ledger_read(salvo *producer, salvo_topic topic, salvo_ledger *ledger);
+
+/* All of the statistics but the stages, whatever the state of the handle. */
+void salvo_stats_fill(salvo *producer, salvo_stats *stats);
 
 /* The reader's way to the memory broker. */
 void *salvo_producer_shared(salvo *producer);

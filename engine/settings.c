@@ -169,6 +169,7 @@ int salvo_settings_read(const salvo_config *c, const salvo_driver_ops *driver, s
 uint64_t salvo_settings_memory(const salvo_settings *s)
 {
     return sizeof(salvo) + rings_bytes(s) + s->driver_bytes + s->flushers * salvo_flusher_bytes(s) +
+           salvo_segment_bytes(s->flushers, s->max_topics) +
            salvo_reports_bytes(s->max_reports, s->flushers) +
            (uint64_t)s->max_topics * sizeof(salvo_topic_entry) +
            (uint64_t)s->max_threads * salvo_thread_bytes(s);
