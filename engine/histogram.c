@@ -2,9 +2,10 @@
  *
  * Log-linear histograms in HdrHistogram's layout, here with 3 digits: bucket 0 counts 0 .. 2047
  * one by one; each further bucket covers twice the range of the one before with the upper 1024 of
- * its 2048 steps, so that a value is known to 1 part in 1024 (2 digits: 256, 128). Guarantees: no count is lost or torn; count,
- * percentiles and mean come from the same counts but, while the writer runs, not of one instant;
- * min and max are exact, and no percentile is above max.
+ * its 2048 steps, so that a value is known to 1 part in 1024 (2 digits: 256 steps, 1 in 128).
+ * Guarantees: no count is lost or torn; count, percentiles and mean come from the same counts
+ * but, while the writer runs, not of one instant; min and max are exact, and no percentile is
+ * above max.
  *
  * All accesses are relaxed: there is one writer, so load + store is an increment, and a reader
  * draws no conclusion from one word about another (each total is summed from the counts it uses).
