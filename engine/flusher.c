@@ -4,6 +4,7 @@
  */
 #include "flusher.h"
 
+#include "plan/sizes.h"
 #include "report.h"
 #include "thread.h"
 
@@ -216,10 +217,22 @@ uint64_t salvo_flusher_bytes(const salvo_settings *s)
     return arena + salvo_batch_pool_overhead(arena) + s->max_topics * sizeof(salvo_lane_topic);
 }
 
-int salvo_flusher_open(salvo_flusher *f, salvo *producer, uint32_t index, char *error,
-                       size_t error_size)
+static int open_memory(salvo_flusher *f, bool sizes_only)
 {
-    const salvo_settings *s = &producer->settings;
+    const salvo_settings *s = &f->producer->settings;
+    uint64_t arena = s->arena_bytes / s->flushers, record = (uint64_t)s->max_message_bytes + 4096u;
+    if (!sizes_only) {
+        int err = open_drain(f);
+        return err != 0 ? err : salvo_batch_pool_open(&f->pool, arena, record);
+    }
+    f->sizes = salvo_sizes_new(&f->producer->rings[f->index * s->rings], s->rings);
+    return f->sizes == NULL ? SALVO_ERR_NOMEM
+                            : salvo_batch_pool_open_sizes(&f->pool, arena, record);
+}
+
+int salvo_flusher_open(salvo_flusher *f, salvo *producer, uint32_t index, bool sizes_only,
+                       char *error, size_t error_size)
+{
     f->producer = producer;
     f->index = index;
     f->event_fd = -1;
@@ -228,10 +241,7 @@ int salvo_flusher_open(salvo_flusher *f, salvo *producer, uint32_t index, char *
     f->shortest_linger_ns = UINT64_MAX; /* no topic has records yet */
     snprintf(error, error_size, "no memory for a flusher (lower buffer_bytes)");
     int err = open_tables(f);
-    if (err == 0)
-        err = open_drain(f);
-    if (err == 0 && salvo_batch_pool_open(&f->pool, s->arena_bytes / s->flushers,
-                                          (uint64_t)s->max_message_bytes + 4096u) != 0)
+    if (err == 0 && open_memory(f, sizes_only) != 0)
         err = SALVO_ERR_NOMEM;
     if (err == 0)
         err = open_driver(f, error, error_size);
@@ -246,6 +256,7 @@ void salvo_flusher_close(salvo_flusher *f)
         f->producer->driver->close(f->handle);
     salvo_batch_pool_close(&f->pool);
     salvo_drain_close(&f->drain);
+    salvo_sizes_free(f->sizes);
     for (uint32_t i = 0; f->topics != NULL && i < f->producer->settings.max_topics; i++)
         free(f->topics[i].parts);
     free(f->topics);

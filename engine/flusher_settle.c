@@ -7,6 +7,7 @@
  */
 #include "flusher.h"
 
+#include "probes.h"
 #include "report.h"
 #include "thread.h"
 
@@ -27,6 +28,7 @@ static void count_outcomes(salvo_flusher *f, uint32_t topic, int status, uint64_
     salvo_outcome_kind kind = kind_of(status);
     if (n == 0)
         return;
+    salvo_probe_outcome(f->producer->topics.entries[topic].name, status, n);
     if (kind == SALVO_OUT_MAYBE)
         salvo_count(&t->outcomes[SALVO_OUT_FAILED], n);
     salvo_count(&t->outcomes[kind], n);

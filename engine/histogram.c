@@ -171,6 +171,32 @@ bool salvo_histogram_add_foreign(salvo_histogram *into, const void *memory, size
     return true;
 }
 
+/* Least and largest of what is new are known as their buckets' bounds. */
+void salvo_histogram_since(salvo_histogram *into, const salvo_histogram *now,
+                           salvo_histogram *before)
+{
+    if (into->half_bits != now->half_bits || before->half_bits != now->half_bits)
+        return;
+    for (uint32_t i = 0; i < now->length; i++) {
+        uint32_t shift;
+        uint64_t count = get(&now->counts[i]), n = count - get(&before->counts[i]);
+        if (n == 0)
+            continue;
+        uint64_t low = lowest_at(now, i, &shift), high = highest_at(now, i);
+        set(&before->counts[i], count);
+        set(&into->counts[i], get(&into->counts[i]) + n);
+        high = high > get(&now->max) ? get(&now->max) : high;
+        low = low < get(&now->min) ? get(&now->min) : low;
+        set(&into->min, low < get(&into->min) ? low : get(&into->min));
+        set(&into->max, high > get(&into->max) ? high : get(&into->max));
+    }
+    uint64_t sum = get(&now->sum);
+    set(&into->sum, get(&into->sum) + sum - get(&before->sum));
+    set(&before->sum, sum);
+    set(&before->min, get(&now->min));
+    set(&before->max, get(&now->max));
+}
+
 static uint64_t total_of(const salvo_histogram *h)
 {
     uint64_t total = 0;

@@ -111,7 +111,9 @@ static bool open_file(salvo_segment *s, const char *directory)
     }
     if (s->fd < 0)
         return false;
-    int err = take_lock(s->fd) ? posix_fallocate(s->fd, 0, (off_t)s->shape.bytes) : EAGAIN;
+    int err = take_lock(s->fd) ? 0 : EAGAIN;
+    for (bool again = err == 0; again; again = err == EINTR) /* an application's signals */
+        err = posix_fallocate(s->fd, 0, (off_t)s->shape.bytes);
     if (err == 0)
         return true;
     drop_file(s);
@@ -123,7 +125,10 @@ static void *map(const salvo_segment *s)
 {
     int flags = s->fd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
     void *at = mmap(NULL, s->shape.bytes, PROT_READ | PROT_WRITE, flags | MAP_POPULATE, s->fd, 0);
-    return at == MAP_FAILED ? NULL : at;
+    if (at == MAP_FAILED)
+        return NULL;
+    (void)madvise(at, s->shape.bytes, MADV_DONTFORK); /* nothing of a child's can publish */
+    return at;
 }
 
 static void fill_head(salvo_segment_head *h, const salvo *p)
@@ -196,6 +201,19 @@ void salvo_segment_close(salvo_segment *s)
     }
     free(s->mine);
     *s = (salvo_segment){.fd = -1};
+}
+
+void salvo_segment_info(const salvo_segment *s, salvo_watch_info *info)
+{
+    const salvo_segment_head *h = s->head;
+    *info = (salvo_watch_info){.size = sizeof *info, .pid = h->pid, .alive = 1,
+                               .started_at_ms = h->started_at_ms, .updated_at_ms = unix_ms()};
+    memcpy(info->program, h->program, sizeof info->program);
+    memcpy(info->client_id, h->client_id, sizeof info->client_id);
+    memcpy(info->driver, h->driver, sizeof info->driver);
+    memcpy(info->version, h->version, sizeof info->version);
+    if (s->fd >= 0)
+        memcpy(info->path, s->path, sizeof info->path);
 }
 
 void *salvo_segment_histogram(const salvo_segment *s, uint32_t flusher, salvo_stage stage)

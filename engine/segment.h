@@ -17,7 +17,7 @@
 #ifndef SALVO_SEGMENT_H
 #define SALVO_SEGMENT_H
 
-#include <salvo/stats.h>
+#include <salvo/watch.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
@@ -79,6 +79,9 @@ bool salvo_segment_directory(const char *configured, char *path, size_t size);
 struct salvo;
 int salvo_segment_open(salvo_segment *s, const struct salvo *producer, bool shared);
 void salvo_segment_close(salvo_segment *s); /* removes the file */
+
+/* What it says of itself, as a watcher would see it now; path "" where the memory is private. */
+void salvo_segment_info(const salvo_segment *s, salvo_watch_info *info);
 
 /* Where the histogram of a flusher's stage lies, aligned to 64. */
 void *salvo_segment_histogram(const salvo_segment *s, uint32_t flusher, salvo_stage stage);

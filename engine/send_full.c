@@ -10,6 +10,7 @@
 #include "send.h"
 
 #include "error.h"
+#include "probes.h"
 
 enum { SLICE_NS = 1000 * 1000 };
 
@@ -61,6 +62,7 @@ int salvo_send_too_large(const salvo *p, salvo_topic_entry *entry)
 int salvo_send_full(salvo *p, salvo_letter *letter, uint32_t n, uint32_t units)
 {
     salvo_topic_entry *entry = letter->entry;
+    salvo_probe_claim_full(entry->name, (uint64_t)units * SALVO_RING_UNIT, n, entry->policy);
     if (units > letter->ring->max_units)
         return salvo_send_too_large(p, entry);
     switch (entry->policy) {

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Producers seen from outside; see salvo/watch.h and segment.h. The mapping is another process's
- * to write at any time: sizes follow from the head as it was read once and checked against the
- * file, counters are copied before they are looked at, texts end where their room ends.
+ * Producers seen from outside; see salvo/watch.h and segment.h. The file is another process's to
+ * write and to cut off at any time. So it is read, not mapped: what is cut off is a short read, no
+ * SIGBUS. Sizes follow from the head as it was read once and checked against the file, counters
+ * are copied before they are looked at, texts end where their room ends.
+ *
+ * The kernel's copy of memory that is aligned moves whole words, and its loads are ordered by the
+ * fence behind it like our own.
  */
 #include <salvo/watch.h>
 
@@ -15,7 +19,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -23,12 +26,11 @@
 enum { FLUSHERS_MAX = 64, KEEP_MS = 3600 * 1000, TRIES = 100 };
 
 struct salvo_watch {
-    const salvo_segment_head *head; /* mapped read-only */
-    size_t mapped;
     salvo_segment_shape shape;
     salvo_watch_info info;
     uint32_t flushers, topics;
     int fd;
+    void *histogram;          /* room for one, aligned to 64 */
     salvo_segment_copy *copy; /* of the last update */
     uint64_t generation;      /* of copy; 0: none */
 };
@@ -37,6 +39,16 @@ static bool is_locked(int fd)
 {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     return fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+}
+
+/* "123-0.salvo": the pid, or -1. */
+static long pid_of(const char *name)
+{
+    char *end;
+    long pid = strtol(name, &end, 10);
+    size_t length = strlen(name);
+    return pid > 0 && *end == '-' && length > 6 && strcmp(name + length - 6, ".salvo") == 0 ? pid
+                                                                                            : -1;
 }
 
 /* A text in memory of our own: ends within its room, and shows nothing but printable ASCII. */
@@ -61,6 +73,22 @@ static int fail(const char *path, const char *why, int err)
     return err;
 }
 
+/* False: there is less, or an error. */
+static bool read_at(const salvo_watch *w, void *to, size_t bytes, size_t at)
+{
+    for (size_t done = 0; done < bytes;) {
+        ssize_t n = pread(w->fd, (char *)to + done, bytes - done, (off_t)(at + done));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return false;
+        done += (size_t)n;
+    }
+    /* Acquire: pairs with the releases in segment.c, for the loads that pread() made. */
+    atomic_thread_fence(memory_order_acquire);
+    return true;
+}
+
 static int check_file(const char *path, int fd, struct stat *st)
 {
     if (fstat(fd, st) != 0)
@@ -72,53 +100,60 @@ static int check_file(const char *path, int fd, struct stat *st)
     return 0;
 }
 
-static int take_head(salvo_watch *w, const char *path)
+static int take_info(salvo_watch *w, const salvo_segment_head *h, const char *path)
 {
-    const salvo_segment_head *h = w->head;
-    /* Acquire: pairs with the release at the end of fill_head(). */
-    if (atomic_load_explicit(&h->magic, memory_order_acquire) != SALVO_SEGMENT_MAGIC)
-        return fail(path, "not a producer's counters", SALVO_ERR_INVALID);
-    if (h->abi != SALVO_SEGMENT_ABI)
-        return fail(path, "of another version of Salvo", SALVO_ERR_INVALID);
-    w->flushers = h->flushers;
-    w->topics = h->topics;
-    if (w->flushers < 1 || w->flushers > FLUSHERS_MAX || w->topics > SALVO_SEGMENT_TOPICS_MAX)
-        return fail(path, "damaged", SALVO_ERR_INVALID);
-    salvo_segment_shape_of(w->flushers, w->topics, &w->shape);
-    if (w->shape.bytes > w->mapped)
-        return fail(path, "cut off", SALVO_ERR_INVALID);
+    size_t length = strlen(path);
+    if (length >= sizeof w->info.path)
+        return fail(path, "the path is too long", SALVO_ERR_INVALID);
     w->info = (salvo_watch_info){.size = sizeof w->info, .pid = h->pid,
                                  .started_at_ms = h->started_at_ms};
     take_text(w->info.program, h->program, sizeof w->info.program);
     take_text(w->info.client_id, h->client_id, sizeof w->info.client_id);
     take_text(w->info.driver, h->driver, sizeof w->info.driver);
     take_text(w->info.version, h->version, sizeof w->info.version);
-    size_t length = strlen(path);
-    if (length >= sizeof w->info.path)
-        return fail(path, "the path is too long", SALVO_ERR_INVALID);
     memcpy(w->info.path, path, length + 1);
     return 0;
+}
+
+static int take_head(salvo_watch *w, const char *path, uint64_t bytes)
+{
+    salvo_segment_head h;
+    uint64_t magic = 0;
+    /* The magic before the rest: see fill_head(). */
+    if (!read_at(w, &magic, sizeof magic, offsetof(salvo_segment_head, magic)) ||
+        magic != SALVO_SEGMENT_MAGIC || !read_at(w, &h, sizeof h, 0))
+        return fail(path, "not a producer's counters", SALVO_ERR_INVALID);
+    if (h.abi != SALVO_SEGMENT_ABI)
+        return fail(path, "of another version of Salvo", SALVO_ERR_INVALID);
+    w->flushers = h.flushers;
+    w->topics = h.topics;
+    if (w->flushers < 1 || w->flushers > FLUSHERS_MAX || w->topics > SALVO_SEGMENT_TOPICS_MAX)
+        return fail(path, "damaged", SALVO_ERR_INVALID);
+    salvo_segment_shape_of(w->flushers, w->topics, &w->shape);
+    if (w->shape.bytes > bytes)
+        return fail(path, "cut off", SALVO_ERR_INVALID);
+    return take_info(w, &h, path);
 }
 
 static int attach(salvo_watch *w, const char *path)
 {
     struct stat st;
+    const char *name = strrchr(path, '/');
+    /* Our own must not even be opened: closing it would drop our lock. */
+    if (pid_of(name != NULL ? name + 1 : path) == getpid())
+        return fail(path, "of this process; salvo_get_stats() tells it more", SALVO_ERR_INVALID);
     w->fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (w->fd < 0)
-        return fail(path, strerror(errno), SALVO_ERR_IO);
+        return fail(path, strerror(errno), errno == ELOOP ? SALVO_ERR_INVALID : SALVO_ERR_IO);
     int err = check_file(path, w->fd, &st);
-    if (err != 0)
-        return err;
-    w->mapped = (size_t)st.st_size;
-    void *at = mmap(NULL, w->mapped, PROT_READ, MAP_SHARED, w->fd, 0);
-    if (at == MAP_FAILED)
-        return fail(path, strerror(errno), SALVO_ERR_IO);
-    w->head = at;
-    err = take_head(w, path);
+    if (err == 0)
+        err = take_head(w, path, (uint64_t)st.st_size);
     if (err != 0)
         return err;
     w->copy = calloc(1, w->shape.copy_bytes);
-    return w->copy != NULL ? 0 : fail(path, "no memory", SALVO_ERR_NOMEM);
+    w->histogram = aligned_alloc(64, w->shape.histogram_bytes);
+    return w->copy != NULL && w->histogram != NULL ? 0
+                                                   : fail(path, "no memory", SALVO_ERR_NOMEM);
 }
 
 int salvo_watch_open(const char *path, salvo_watch **out)
@@ -144,34 +179,45 @@ void salvo_watch_close(salvo_watch *w)
 {
     if (w == NULL)
         return;
-    if (w->head != NULL)
-        munmap((void *)(uintptr_t)w->head, w->mapped);
     if (w->fd >= 0)
         close(w->fd);
+    free(w->histogram);
     free(w->copy);
     free(w);
 }
 
-/* One try: false when the copy changed meanwhile or there is none. */
-static bool take_copy(salvo_watch *w)
+static bool read_generation(const salvo_watch *w, uint64_t *g)
 {
-    uint64_t g = atomic_load_explicit(&w->head->generation, memory_order_acquire);
+    return read_at(w, g, sizeof *g, offsetof(salvo_segment_head, generation));
+}
+
+/* One try. SALVO_ERR_TRANSIENT: the copy changed meanwhile, or there is none. */
+static int take_copy(salvo_watch *w)
+{
+    uint64_t g, after;
+    salvo_segment_copy *c = w->copy;
+    w->generation = 0;
+    if (!read_generation(w, &g))
+        return SALVO_ERR_IO;
+    size_t at = w->shape.copy_at[g % 2];
     if (g == 0)
-        return false;
-    const _Atomic uint64_t *from =
-        (const void *)((const char *)w->head + w->shape.copy_at[g % 2]);
-    uint64_t *to = (void *)w->copy;
-    for (size_t i = 0; i < w->shape.copy_bytes / 8; i++) /* acquire: see segment.h */
-        to[i] = atomic_load_explicit(&from[i], memory_order_acquire);
-    w->generation = atomic_load_explicit(&w->head->generation, memory_order_acquire) == g ? g : 0;
-    return w->generation != 0;
+        return SALVO_ERR_TRANSIENT;
+    if (!read_at(w, c, sizeof *c, at))
+        return SALVO_ERR_IO;
+    if (c->topic_count > w->topics)
+        c->topic_count = w->topics;
+    if (!read_at(w, c->topics, c->topic_count * sizeof c->topics[0], at + sizeof *c) ||
+        !read_generation(w, &after))
+        return SALVO_ERR_IO;
+    if (after != g)
+        return SALVO_ERR_TRANSIENT;
+    w->generation = g;
+    return 0;
 }
 
 /* The copy is ours now: make it harmless. */
-static void check_copy(salvo_segment_copy *c, uint32_t topics)
+static void tidy_copy(salvo_segment_copy *c)
 {
-    if (c->topic_count > topics)
-        c->topic_count = topics;
     tidy_text(c->stats.broker_state, sizeof c->stats.broker_state);
     tidy_text(c->stats.driver, sizeof c->stats.driver);
     tidy_text(c->stats.clock, sizeof c->stats.clock);
@@ -184,14 +230,14 @@ int salvo_watch_update(salvo_watch *w)
     if (w == NULL)
         return SALVO_ERR_INVALID;
     w->info.alive = is_locked(w->fd);
-    for (int i = 0; i < TRIES; i++)
-        if (take_copy(w)) {
-            check_copy(w->copy, w->topics);
-            w->info.updated_at_ms = w->copy->updated_at_ms;
-            return 0;
-        }
-    w->generation = 0;
-    return SALVO_ERR_TRANSIENT;
+    int err = SALVO_ERR_TRANSIENT;
+    for (int i = 0; i < TRIES && err == SALVO_ERR_TRANSIENT; i++)
+        err = take_copy(w);
+    if (err != 0)
+        return err;
+    tidy_copy(w->copy);
+    w->info.updated_at_ms = w->copy->updated_at_ms;
+    return 0;
 }
 
 int salvo_watch_get_info(salvo_watch *w, salvo_watch_info *info)
@@ -206,14 +252,15 @@ int salvo_watch_get_info(salvo_watch *w, salvo_watch_info *info)
 }
 
 /* into: of the segment's digits. */
-static void add_stage(const salvo_watch *w, salvo_stage stage, salvo_histogram *into)
+static int add_stage(salvo_watch *w, salvo_stage stage, salvo_histogram *into)
 {
     for (uint32_t i = 0; i < w->flushers; i++) {
-        size_t index = (size_t)i * SALVO_STAGES + stage;
-        const char *at = (const char *)w->head + w->shape.histograms_at;
-        (void)salvo_histogram_add_foreign(into, at + index * w->shape.histogram_bytes,
-                                          w->shape.histogram_bytes);
+        size_t index = (size_t)i * SALVO_STAGES + stage, bytes = w->shape.histogram_bytes;
+        if (!read_at(w, w->histogram, bytes, w->shape.histograms_at + index * bytes))
+            return SALVO_ERR_IO;
+        (void)salvo_histogram_add_foreign(into, w->histogram, bytes);
     }
+    return 0;
 }
 
 int salvo_watch_get_stage(salvo_watch *w, salvo_stage stage, salvo_histogram *into)
@@ -223,10 +270,11 @@ int salvo_watch_get_stage(salvo_watch *w, salvo_stage stage, salvo_histogram *in
     salvo_histogram *sum = salvo_histogram_new(SALVO_SEGMENT_DIGITS);
     if (sum == NULL)
         return SALVO_ERR_NOMEM;
-    add_stage(w, stage, sum);
-    salvo_histogram_add(into, sum);
+    int err = add_stage(w, stage, sum);
+    if (err == 0)
+        salvo_histogram_add(into, sum);
     salvo_histogram_free(sum);
-    return 0;
+    return err;
 }
 
 int salvo_watch_get_stats(salvo_watch *w, salvo_stats *stats)
@@ -238,11 +286,12 @@ int salvo_watch_get_stats(salvo_watch *w, salvo_stats *stats)
     salvo_stats s = w->copy->stats;
     for (int i = 0; i < SALVO_STAGES; i++) {
         salvo_histogram *sum = salvo_histogram_new(SALVO_SEGMENT_DIGITS);
-        if (sum == NULL)
-            return SALVO_ERR_NOMEM;
-        add_stage(w, (salvo_stage)i, sum);
-        salvo_histogram_summary(sum, &s.stage[i]);
+        int err = sum != NULL ? add_stage(w, (salvo_stage)i, sum) : SALVO_ERR_NOMEM;
+        if (err == 0)
+            salvo_histogram_summary(sum, &s.stage[i]);
         salvo_histogram_free(sum);
+        if (err != 0)
+            return err;
     }
     s.size = stats->size < sizeof s ? stats->size : sizeof s;
     memcpy(stats, &s, s.size);
@@ -263,38 +312,51 @@ int salvo_watch_get_topic(salvo_watch *w, salvo_topic topic, const char **name,
     return 0;
 }
 
-/* "123-0.salvo": the pid, or -1. */
-static long pid_of(const char *name)
-{
-    char *end;
-    long pid = strtol(name, &end, 10);
-    size_t length = strlen(name);
-    return pid > 0 && *end == '-' && length > 6 && strcmp(name + length - 6, ".salvo") == 0 ? pid
-                                                                                            : -1;
-}
-
-static bool long_dead(const salvo_watch *w)
+static uint64_t now_ms(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    uint64_t now_ms = (uint64_t)now.tv_sec * 1000u;
-    uint64_t last_ms = w->info.updated_at_ms != 0 ? w->info.updated_at_ms : w->info.started_at_ms;
-    return !w->info.alive && now_ms > last_ms && now_ms - last_ms > KEEP_MS;
+    return (uint64_t)now.tv_sec * 1000u + (uint64_t)now.tv_nsec / 1000000u;
 }
 
-/* True: *info is filled. Our own files must not even be opened: closing them drops our lock. */
+static bool long_ago(uint64_t then_ms)
+{
+    uint64_t now = now_ms();
+    return now > then_ms && now - then_ms > KEEP_MS;
+}
+
+/* What cannot be read, is nobody's and lies there for long: a producer that died while it opened,
+ * or one of another version. */
+static void remove_remains(const char *path)
+{
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0)
+        return;
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == geteuid() && !is_locked(fd) &&
+        long_ago((uint64_t)st.st_mtim.tv_sec * 1000u))
+        unlink(path);
+    close(fd);
+}
+
+/* True: *info is filled. */
 static bool look_at(const char *directory, const char *name, salvo_watch_info *info)
 {
     char path[512];
     salvo_watch *w;
     long pid = pid_of(name);
     int n = snprintf(path, sizeof path, "%s/%s", directory, name);
-    if (pid < 0 || pid == getpid() || n < 0 || (size_t)n >= sizeof path ||
-        salvo_watch_open(path, &w) != 0)
+    if (pid < 0 || pid == getpid() || n < 0 || (size_t)n >= sizeof path)
+        return false;
+    int err = salvo_watch_open(path, &w);
+    if (err == SALVO_ERR_INVALID)
+        remove_remains(path);
+    if (err != 0)
         return false;
     if (salvo_watch_update(w) != 0)
         w->info.updated_at_ms = 0; /* none yet: it counts from its start */
-    bool keep = !long_dead(w);
+    uint64_t last_ms = w->info.updated_at_ms != 0 ? w->info.updated_at_ms : w->info.started_at_ms;
+    bool keep = w->info.alive || !long_ago(last_ms);
     if (!keep)
         unlink(path);
     *info = w->info;

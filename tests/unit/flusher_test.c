@@ -89,7 +89,7 @@ static void a_first_topic_has_a_share(void **state)
     (void)state;
     engine e = {.now_ns = SECOND};
     salvo_config *config = engine_config(NULL);
-    salvo_producer_hooks hooks = {engine_now, &e, true};
+    salvo_producer_hooks hooks = {.clock = engine_now, .clock_context = &e, .stepped = true};
     assert_int_equal(salvo_producer_open(config, NULL, &hooks, &e.p), 0);
     salvo_config_free(config);
     engine_step(&e, 0);

@@ -191,6 +191,58 @@ static void merge_equals_recording_into_one(void **state)
     salvo_histogram_free(merged);
 }
 
+/* Of 2 and 3 digits into each other: every count arrives, and lies where 2 digits allow. */
+static void merge_of_other_digits_keeps_every_count(void **state)
+{
+    for (unsigned from = 2; from <= 3; from++) {
+        salvo_histogram *a = salvo_histogram_new(from), *b = salvo_histogram_new(5 - from);
+        (void)state;
+        for (uint64_t v = 1; v < HOUR_NS; v += v / 3 + 1)
+            salvo_histogram_record(a, v, v % 5 + 1);
+        salvo_histogram_add(b, a);
+        assert_int_equal(salvo_histogram_count(b), salvo_histogram_count(a));
+        assert_int_equal(salvo_histogram_sum(b), salvo_histogram_sum(a));
+        for (double p = 1; p <= 100; p += 1) {
+            double x = (double)salvo_histogram_at(a, p), y = (double)salvo_histogram_at(b, p);
+            assert_true(x <= y * (1 + 1.0 / 64) + 1 && y <= x * (1 + 1.0 / 64) + 1);
+        }
+        salvo_histogram_free(a);
+        salvo_histogram_free(b);
+    }
+    assert_null(salvo_histogram_new(1));
+    assert_null(salvo_histogram_new(4));
+}
+
+/* What was recorded between two looks, look after look. */
+static void since_is_what_was_added(void **state)
+{
+    salvo_histogram *h = salvo_histogram_new(2), *mark = salvo_histogram_new(2);
+    uint64_t seen = 0;
+
+    (void)state;
+    for (uint64_t round = 1; round <= 5; round++) {
+        salvo_histogram *added = salvo_histogram_new(2);
+        salvo_latency l;
+        salvo_histogram_record(h, 100 * round, round);
+        salvo_histogram_record(h, 50, 1);
+        salvo_histogram_since(added, h, mark);
+        salvo_histogram_summary(added, &l);
+        assert_int_equal(l.count, round + 1);
+        assert_int_equal(l.min, 50);
+        assert_true(l.max >= 100 * round && l.max <= 100 * round + 100 * round / 128);
+        assert_int_equal(salvo_histogram_upto(added, 50), 1);
+        assert_int_equal(salvo_histogram_sum(added), 100 * round * round + 50);
+        seen += l.count;
+        assert_int_equal(salvo_histogram_count(mark), seen);
+        salvo_histogram_since(added, h, mark); /* nothing new */
+        assert_int_equal(salvo_histogram_count(added), round + 1);
+        salvo_histogram_free(added);
+    }
+    assert_int_equal(salvo_histogram_count(h), seen);
+    salvo_histogram_free(h);
+    salvo_histogram_free(mark);
+}
+
 static void text_is_hdrhistograms(void **state)
 {
     static const char expected[] =
@@ -287,6 +339,8 @@ int main(void)
         cmocka_unit_test(above_an_hour_counts_as_an_hour),
         cmocka_unit_test(mean_survives_a_wrapped_sum),
         cmocka_unit_test(merge_equals_recording_into_one),
+        cmocka_unit_test(merge_of_other_digits_keeps_every_count),
+        cmocka_unit_test(since_is_what_was_added),
         cmocka_unit_test(text_is_hdrhistograms),
         cmocka_unit_test(text_to_a_full_disk_is_an_error),
         cmocka_unit_test(reader_beside_the_writer),

@@ -25,6 +25,11 @@ SALVO_API void salvo_histogram_record(salvo_histogram *h, uint64_t ns, uint64_t 
 
 /* Readers. Adding histograms of other digits keeps every count, at the coarser place. */
 SALVO_API void salvo_histogram_add(salvo_histogram *into, const salvo_histogram *from);
+
+/* Add to into what now has counted since before was a copy of it, and make before such a copy
+ * again. All of the same digits, or nothing happens. */
+SALVO_API void salvo_histogram_since(salvo_histogram *into, const salvo_histogram *now,
+                                     salvo_histogram *before);
 SALVO_API void salvo_histogram_summary(const salvo_histogram *h, salvo_latency *out);
 SALVO_API uint64_t salvo_histogram_count(const salvo_histogram *h);
 

@@ -39,15 +39,17 @@ typedef struct salvo_watch_info {
 SALVO_API SALVO_MUST_USE int salvo_watch_list(const char *directory, salvo_watch_info *infos,
                                               size_t max);
 
-/* Attach to one, dead or alive. 0, SALVO_ERR_INVALID (not such a file, another version, another
- * user's), SALVO_ERR_IO, SALVO_ERR_NOMEM. One thread at a time uses a watch. */
+/* Attach to one, dead or alive. 0, SALVO_ERR_INVALID (not such a file, damaged, another version,
+ * another user's, this process's), SALVO_ERR_IO, SALVO_ERR_NOMEM. One thread at a time uses a
+ * watch. */
 SALVO_API SALVO_MUST_USE int salvo_watch_open(const char *path, salvo_watch **out);
 SALVO_API void salvo_watch_close(salvo_watch *watch); /* NULL is allowed */
 
 SALVO_API SALVO_MUST_USE int salvo_watch_get_info(salvo_watch *watch, salvo_watch_info *info);
 
 /* A copy of the counters, all of one moment: read it, then ask for what it holds. 0, or
- * SALVO_ERR_TRANSIENT: there was none yet, or it changed all the time. */
+ * SALVO_ERR_TRANSIENT: there was none yet, or it changed all the time. SALVO_ERR_IO: somebody
+ * cut the file off. */
 SALVO_API SALVO_MUST_USE int salvo_watch_update(salvo_watch *watch);
 
 /* Of the last update: as salvo_get_stats(); the stages' summaries are of now. */
