@@ -168,7 +168,7 @@ static void row(const side *a, const side *b, const char *column, const char *wh
         from_slices(b, member, &of_b);
     }
     if (!interval(&of_a, &of_b, &low, &high))
-        printf("   (no interval: 3 results of each side are needed)\n");
+        printf("   -\n");
     else
         printf("   %.3f to %.3f  %s\n", low, high, low > 1 ? "B is higher"
                                                    : high < 1 ? "B is lower"
@@ -187,6 +187,9 @@ static void table(const side *a, const side *b)
                 strcmp(salvo_bench_columns[c], main_column) == 0 ? members[p] : NULL);
     row(a, b, NULL, "acknowledged_per_s", "acknowledged");
     row(a, b, NULL, "cpu_ns_per_message", NULL);
+    if (a->count < 3 || b->count < 3)
+        printf("\n-: an interval takes three results of each side; for p50 and p99 of `%s` and its "
+               "rate, three seconds\n", main_column);
 }
 
 int salvo_bench_compare(int argc, char **argv)

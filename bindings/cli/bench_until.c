@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The highest rate that keeps a bound: doubling or halving until the bound lies between two
- * rates, bisection to 5 %, then three more runs that all must keep it. A run in which the
- * generator was late says nothing about the system: such a rate is tried once more, then it is
- * the generator's limit.
+ * rates, bisection to 5 %, then three more runs that all must keep it. Latency counts from the
+ * intended time, so a bound that is kept is kept whatever the generator's lateness. Where it is
+ * broken and the generator was late, nothing is known about the system: such a rate is tried once
+ * more, then it is the generator's limit.
  */
 #include "bench.h"
 #include "load_result.h"
@@ -50,7 +51,7 @@ static verdict run_at(search *s, double rate)
         return STOPPED;
     bool holds = salvo_bench_bound_holds(&s->o->until, s->last, &ns);
     bool valid = json_is_true(json_object_get(s->last, "valid"));
-    verdict v = !valid ? GENERATOR : holds ? KEEPS : BREAKS;
+    verdict v = holds ? KEEPS : valid ? BREAKS : GENERATOR;
     say(s, rate, v, ns);
     return v;
 }
@@ -102,9 +103,11 @@ static bool bisect(search *s, double *low, double *high)
     return true;
 }
 
-/* Three runs in a row; a rate that fails one of them gives way to a lower one. */
+/* Three runs in a row; a rate that fails one of them gives way to a lower one, in growing steps:
+ * a host that has become slower since the bisection shall not take all day. */
 static bool confirm(search *s, double *low)
 {
+    double step = NEAR;
     for (int kept = 0; kept < CONFIRMATIONS;) {
         verdict v = try_rate(s, *low);
         if (v == STOPPED)
@@ -115,7 +118,8 @@ static bool confirm(search *s, double *low)
         }
         s->generator = v == GENERATOR;
         kept = 0;
-        *low = floor(*low / NEAR);
+        *low = floor(*low / step);
+        step = step < 1.5 ? step * NEAR : step;
         if (*low < LOWEST)
             return false;
     }

@@ -95,7 +95,7 @@ static void print_settings(const salvo_plan_found *f)
              (unsigned long long)(r->memory_bytes / MIB));
     printf("\nsettings\n");
     row("buffer_bytes", size_text(s->buffer_bytes, text), note);
-    snprintf(note, sizeof note, "%u a flusher", r->rings);
+    snprintf(note, sizeof note, "%u a flusher: the engine's own choice", r->rings);
     row("ring_bytes", size_text(r->ring_bytes / r->rings / s->flushers, text), note);
     snprintf(text, sizeof text, "%llu", (unsigned long long)s->linger_us);
     row("linger_us", text, "the largest within p99: the fewest requests");
@@ -301,16 +301,17 @@ char *salvo_cli_plan_toml(const salvo_plan_case *c, const salvo_plan_found *f)
 {
     enum { SIZE = 1024 };
     const salvo_plan_choice *s = &f->choice;
-    char *text = salvo_cli_alloc(SIZE), p99[16];
+    char *text = salvo_cli_alloc(SIZE), p99[16], ring[24];
     snprintf(text, SIZE,
              "# Planned for %llu messages/s of %llu B, p99 %s, an outage of %llu s; 30 %% headroom."
-             "\n# Partitions of each topic: %u.\n"
-             "[messaging]\nmessage_broker = \"%s\"\nbuffer_bytes = %llu\nring_bytes = %llu\n"
+             "\n# Partitions of each topic: %u. Rings: the engine's choice on %u cores, %u of %s.\n"
+             "[messaging]\nmessage_broker = \"%s\"\nbuffer_bytes = %llu\n"
              "batch_bytes = %llu\nlinger_us = %llu\nflushers = %u\ndelivery_timeout_ms = %llu\n",
              (unsigned long long)salvo_cli_plan_rate(c, 1000), (unsigned long long)c->mean_bytes,
              time_text(c->p99_ns, p99), (unsigned long long)(c->outage_ns / SECOND), s->partitions,
+             c->model.host.cores, f->as_told.rings * s->flushers,
+             size_text(f->as_told.ring_bytes / f->as_told.rings / s->flushers, ring),
              c->model.driver, (unsigned long long)s->buffer_bytes,
-             (unsigned long long)(f->as_told.ring_bytes / f->as_told.rings / s->flushers),
              (unsigned long long)s->batch_bytes, (unsigned long long)s->linger_us, s->flushers,
              (unsigned long long)s->delivery_timeout_ms);
     return text;

@@ -44,6 +44,10 @@ int salvo_cli_plan_steady(const salvo_plan_case *c, const salvo_plan_choice *cho
         *broken = PLAN_P99;
     else if (l->accepted < l->offered || r->blocked != 0)
         *broken = PLAN_REFUSED;
+    bool saturated = r->server_busy_permille >= 950 || r->flusher_busy_permille >= 950 ||
+                     r->library_busy_permille >= 950;
+    if (*broken == PLAN_REFUSED && saturated)
+        *broken = PLAN_THROUGHPUT; /* the room is full because nothing leaves */
     return 0;
 }
 
@@ -161,12 +165,38 @@ static int explain_steady(const salvo_plan_case *c, salvo_plan_found *f, salvo_p
     return 0;
 }
 
-/* Fewest requests; a larger batch must save two of a hundred to be worth its memory. */
+/* Arena bytes of a message that waits, in thousandths: blocks are powers of two, so some sizes of
+ * batches waste nearly half. Without an outage nothing waits long enough to matter. */
+static int room_of(const salvo_plan_case *c, salvo_plan_found *f, const salvo_plan_choice *choice,
+                   uint64_t *room)
+{
+    enum { RECORDS = 300000 };
+    salvo_plan_choice roomy = *choice;
+    salvo_plan_result r;
+    salvo_plan_shot shot = {.scale_permille = PLAN_HEADROOM_PERMILLE, .seed = c->seed,
+                            .warmup_ns = SECOND / 4};
+    *room = 0;
+    if (c->outage_ns == 0)
+        return 0;
+    roomy.buffer_bytes = UINT64_C(64) << 30;
+    shot.outage_ns = salvo_cli_plan_span(c, shot.scale_permille, RECORDS, SECOND / 4,
+                                         10 * SECOND);
+    shot.duration_ns = SECOND + shot.outage_ns; /* the end of the run: while all of it waits */
+    int status = salvo_cli_plan_shoot(c, &roomy, &shot, &r);
+    f->simulations++;
+    f->simulated_records += r.records;
+    if (status == 0 && r.ledger.pending != 0)
+        *room = r.arena_peak_bytes * 1000 / r.ledger.pending;
+    salvo_plan_result_free(&r);
+    return status;
+}
+
+/* The least room, to 3 %; then the fewest requests: a larger batch must save 2 % of them. */
 static int choose_batching(const salvo_plan_case *c, salvo_plan_found *f)
 {
     static const uint64_t batches[] = {64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20};
     salvo_plan_choice best = {0};
-    uint64_t fewest = UINT64_MAX, asked = 0;
+    uint64_t fewest = UINT64_MAX, asked = 0, least_room = UINT64_MAX / 200, room = 0;
     for (size_t i = 0; i < sizeof batches / sizeof batches[0]; i++) {
         salvo_plan_choice choice = f->choice;
         int linger, status;
@@ -182,8 +212,14 @@ static int choose_batching(const salvo_plan_case *c, salvo_plan_found *f)
         if (status != 0)
             return status;
         asked = f->steady.requests;
-        if (asked >= fewest - fewest / 50)
-            break; /* larger ones are filled no more */
+        status = room_of(c, f, &choice, &room);
+        if (status != 0)
+            return status;
+        bool smaller = room * 100 < least_room * 97;
+        bool fewer = asked < fewest - fewest / 50 && room * 100 <= least_room * 103;
+        if (!smaller && !fewer)
+            continue;
+        least_room = room;
         fewest = asked;
         best = choice;
     }
@@ -258,6 +294,7 @@ static uint64_t floor_bytes(const salvo_plan_case *c, const salvo_plan_choice *c
 {
     salvo_config *config = salvo_cli_plan_config(c, choice);
     uint64_t message = salvo_cli_config_number(config, "max_message_bytes", 1000000);
+    uint64_t fixed = salvo_cli_config_number(config, "ring_bytes", 0);
     salvo_config_free(config);
     uint64_t ring = 64 << 10; /* a ring holds four of the largest, the arena four more and spare */
     while (ring < 4 * (message + 1024))
@@ -265,6 +302,11 @@ static uint64_t floor_bytes(const salvo_plan_case *c, const salvo_plan_choice *c
     uint64_t least = (choice->flushers * (ring + 2 * message + 4 * MIB)) * 4 / 3 + MIB;
     if (least < 4 * ring * choice->flushers)
         least = 4 * ring * choice->flushers;
+    if (fixed != 0) { /* as many as cores, where the user says how large */
+        uint64_t rings = fixed * c->model.host.cores * choice->flushers;
+        least = (rings + choice->flushers * (4 * MIB + 2 * message)) * 4 / 3 + MIB;
+        least = least < 2 * rings ? 2 * rings : least;
+    }
     if (least < 4 * choice->batch_bytes)
         least = 4 * choice->batch_bytes;
     return (least + MIB - 1) / MIB * MIB;
@@ -351,7 +393,7 @@ int salvo_cli_plan_search(const salvo_plan_case *c, salvo_plan_found *f)
         return status;
     status = try_steady(c, f, &f->choice, &broken);
     while (status == 0 && broken == PLAN_REFUSED && f->choice.buffer_bytes < UINT64_C(1) << 40) {
-        f->choice.buffer_bytes += f->choice.buffer_bytes / 4; /* outages shrink better than bursts */
+        f->choice.buffer_bytes += f->choice.buffer_bytes / 4; /* bursts shrink less well */
         status = try_steady(c, f, &f->choice, &broken);
     }
     if (status == 0 && broken == PLAN_P99) { /* a tighter buffer closes batches early */

@@ -8,6 +8,9 @@
  * with the library and the broker's own CPU in them, so those add the wait for a core (and keep
  * that core from others), but not their own length.
  *
+ * Over librdkafka batches that wait for the same partition leave in one request, as far as its
+ * limits allow; so a backlog is worked off in large requests.
+ *
  * Outages. Refuse: what is out is lost and sent again, first and in order, once the broker is
  * back. Black hole: answers stop; afterwards TCP's next retransmission (200 ms, doubling) or the
  * request timeout brings them. Slow: service times are multiplied. Stalls: a broker rests.
@@ -20,7 +23,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { KAFKA_MESSAGE_BYTES = 256, TCP_RETRY_NS = 200 * 1000 * 1000 };
+enum { KAFKA_MESSAGE_BYTES = 256, KAFKA_REQUEST_BYTES = 1000000 };
+enum { TCP_RETRY_NS = 200 * 1000 * 1000 };
 
 static void push(plan_world *w, plan_list *list, uint32_t r)
 {
@@ -49,19 +53,54 @@ static plan_link *link_of(plan_world *w, uint32_t r)
 /* The outcome of a request waits for its flusher's next poll. */
 static void finish(plan_world *w, uint32_t r, int status)
 {
-    plan_request *q = &w->requests[r];
-    plan_handle *h = w->handles[q->link / w->broker.brokers];
-    h->done[h->done_end++ % h->done_room] = (plan_done){
-        .token = q->token,
-        .range = {.count = q->count, .status = status, .base_offset = -1}};
-    q->next = w->free_request;
-    w->free_request = r;
+    plan_handle *h = w->handles[w->requests[r].link / w->broker.brokers];
+    for (uint32_t rider; r != PLAN_NONE; r = rider) {
+        plan_request *q = &w->requests[r];
+        rider = q->rider;
+        h->done[h->done_end++ % h->done_room] = (plan_done){
+            .token = q->token,
+            .range = {.count = q->count, .status = status, .base_offset = -1}};
+        q->next = w->free_request;
+        w->free_request = r;
+    }
     salvo_plan_wake(w, h->index);
+}
+
+/* librdkafka fills a request with what waits for the same partition when it is sent. */
+static void join(plan_world *w, plan_link *link, uint32_t leader)
+{
+    enum { LOOK_AT = 256 };
+    plan_request *first = &w->requests[leader];
+    const plan_handle *h = w->handles[first->link / w->broker.brokers];
+    uint32_t before = PLAN_NONE, last = leader, r = link->waiting.first;
+    if (h->request_bytes == 0 || first->sent != 0)
+        return;
+    for (int i = 0; i < LOOK_AT && r != PLAN_NONE; i++) {
+        plan_request *q = &w->requests[r];
+        uint32_t next = q->next;
+        bool same = q->topic == first->topic && q->partition == first->partition && q->sent == 0;
+        if (same && (first->bytes + q->bytes > h->request_bytes ||
+                     first->records + q->records > h->request_records || q->ready_ns > w->now_ns))
+            return;
+        if (!same) {
+            before = r;
+            r = next;
+            continue;
+        }
+        *(before == PLAN_NONE ? &link->waiting.first : &w->requests[before].next) = next;
+        if (next == PLAN_NONE)
+            link->waiting.last = before;
+        w->requests[last].rider = r;
+        last = r;
+        first->bytes += q->bytes;
+        first->records += q->records;
+        r = next;
+    }
 }
 
 static uint64_t service_ns(plan_world *w, plan_node *node, const plan_request *q)
 {
-    int64_t ns = (int64_t)plan_cost_ns(&w->broker.service, q->bytes, q->count) +
+    int64_t ns = (int64_t)plan_cost_ns(&w->broker.service, q->bytes, q->records) +
                  salvo_draw_table(&node->service, &w->broker.residual_ns);
     uint64_t least = w->broker.service.base_ns / 4 + 1;
     uint64_t floored = ns < (int64_t)least ? least : (uint64_t)ns;
@@ -77,7 +116,7 @@ static void serve(plan_world *w, plan_node *node)
             continue;
         uint32_t r = pop(w, &node->queue);
         const plan_request *q = &w->requests[r];
-        uint64_t cpu_ns = plan_cost_ns(&w->broker.on_host, q->bytes, q->count);
+        uint64_t cpu_ns = plan_cost_ns(&w->broker.on_host, q->bytes, q->records);
         uint64_t begin_ns = cpu_ns != 0 ? salvo_plan_cpu_take(w, w->now_ns, cpu_ns) : w->now_ns;
         uint64_t takes_ns = service_ns(w, node, q);
         node->serving[k] = r;
@@ -106,6 +145,7 @@ static void move_link(plan_world *w, plan_link *link, plan_node *node)
            node->down_until_ns <= w->now_ns &&
            w->requests[link->waiting.first].ready_ns <= w->now_ns) {
         uint32_t r = pop(w, &link->waiting);
+        join(w, link, r);
         link->in_flight++;
         if (link->in_flight > w->measure.result->in_flight_peak)
             w->measure.result->in_flight_peak = link->in_flight;
@@ -355,6 +395,8 @@ static int plan_open(const salvo_driver_env *env, void **handle, char *error, si
                          KAFKA_MESSAGE_BYTES;
         h->message_bytes = KAFKA_MESSAGE_BYTES;
         h->limit_bytes = env->queue_bytes > least ? env->queue_bytes : least;
+        h->request_bytes = KAFKA_REQUEST_BYTES;
+        h->request_records = (uint64_t)salvo_config_int(env->config, "batch_messages");
     }
     w->handles[h->index] = h;
     *handle = h;
@@ -422,7 +464,9 @@ static int plan_submit(void *handle, const salvo_driver_batch *batch, uint64_t t
     }
     uint32_t broker = ((uint32_t)batch->partition + batch->topic) % w->broker.brokers;
     w->requests[r] = (plan_request){.token = token, .bytes = batch->bytes, .count = batch->count,
-                                    .deadline_ns = batch->deadline_ns,
+                                    .deadline_ns = batch->deadline_ns, .rider = PLAN_NONE,
+                                    .records = batch->count, .topic = batch->topic,
+                                    .partition = (uint32_t)batch->partition,
                                     .link = h->index * w->broker.brokers + broker};
     push(w, &h->fresh, r);
     h->out_batches++;

@@ -49,9 +49,11 @@ typedef struct plan_thread { /* an application thread; waits only under the poli
 } plan_thread;
 
 typedef struct plan_request {
-    uint64_t token, bytes, ready_ns, deadline_ns;
-    uint32_t count, link; /* link: [flusher * brokers + broker] */
-    uint32_t next;
+    uint64_t token, bytes, ready_ns, deadline_ns; /* bytes: with those that ride along */
+    uint32_t count, records; /* of its own batch; with those that ride along */
+    uint32_t link;        /* [flusher * brokers + broker] */
+    uint32_t topic, partition;
+    uint32_t next, rider; /* rider: the next batch in the same request */
     uint32_t sent;        /* how often */
 } plan_request;
 
@@ -80,6 +82,7 @@ typedef struct plan_handle { /* the driver's, per flusher */
     uint64_t done_first, done_end;
     uint32_t done_room;
     uint64_t message_bytes, limit_bytes; /* of the library's queue; 0: not bounded */
+    uint64_t request_bytes, request_records; /* the library joins batches up to that; 0: never */
     plan_list fresh;      /* submitted in the round that runs */
 } plan_handle;
 
@@ -166,8 +169,8 @@ static inline uint64_t plan_cost_ns(const salvo_plan_cost *c, uint64_t bytes, ui
 /* arrivals.c */
 int salvo_plan_arrivals_open(plan_world *w);
 void salvo_plan_arrivals_close(plan_world *w);
-void salvo_plan_arrive(plan_world *w);              /* the arrival at w->next_arrival_ns */
-void salvo_plan_arrivals_room(plan_world *w);       /* there may be room: blocked senders try again */
+void salvo_plan_arrive(plan_world *w);        /* the arrival at w->next_arrival_ns */
+void salvo_plan_arrivals_room(plan_world *w); /* blocked senders try again */
 uint64_t salvo_plan_arrivals_deadline(const plan_world *w);
 
 /* broker.c */
