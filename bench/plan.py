@@ -81,11 +81,10 @@ def run_broker(options, target):
     for combination in COMBINATIONS:
         say(f"{driver}: the limit with a linger of {combination[0]} us, {combination[1]} B")
         measured = measure_limit(options, target, combination, 3 if options.quick else 10)
-        asked = predict(options, model, combination, measured / 2)
+        predictions = [predict(options, model, combination, measured * load) for load in LOADS]
         limits.append({"linger_us": combination[0], "batch_bytes": combination[1],
-                       "measured_per_s": measured, "predicted_per_s": asked["limit_per_s"]})
-        for load in LOADS:
-            said = predict(options, model, combination, measured * load)
+                       "measured_per_s": measured, "predicted_per_s": predictions[0]["limit_per_s"]})
+        for load, said in zip(LOADS, predictions):
             points.append({"broker": driver, "linger_us": combination[0],
                            "batch_bytes": combination[1], "load": load, "rate": measured * load,
                            "predicted_p50_ns": said["p50_ns"], "predicted_p99_ns": said["p99_ns"],
@@ -142,7 +141,8 @@ def table(limits, points):
         for row in rows:
             share = row["predicted_per_s"] / row["measured_per_s"] - 1
             print(f"{driver:<20} {row['linger_us']:>10} {row['batch_bytes']:>8} "
-                  f"{row['predicted_per_s']:>11,.0f} {row['measured_per_s']:>11,.0f} {share:>+6.0%}")
+                  f"{row['predicted_per_s']:>11,.0f} {row['measured_per_s']:>11,.0f} "
+                  f"{share:>+6.0%}")
     print("\nlatency, ms   linger us  batch B load  p50 predicted measured   "
           "p99 predicted measured  naive  repeat")
     for p in points:
@@ -151,6 +151,10 @@ def table(limits, points):
               f"{ms(p['predicted_p99_ns']):>15} {ms(p.get('measured_p99_ns')):>8} "
               f"{ms(p['naive_p99_ns']):>6} {p['repeat_error']:>6.0%}"
               f"{'' if p['resolved'] else '  unresolved'}")
+
+
+def finite(point):
+    return {k: None if v == float("inf") else v for k, v in point.items()}
 
 
 def median(values):
@@ -212,7 +216,8 @@ def main():
     summary = verdict(limits, points)
     text = json.dumps(summary)
     (options.out / "plan.json").write_text(
-        json.dumps({"summary": summary, "limits": limits, "points": points}, indent=1))
+        json.dumps({"summary": summary, "limits": limits,
+                    "points": [finite(p) for p in points]}, indent=1))
     if options.json:
         print(text)
 

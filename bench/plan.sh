@@ -51,7 +51,9 @@ scratch=${out:-$(mktemp -d)}
 mkdir -p "$scratch"
 stop() {
     local server
-    for server in "${servers[@]}"; do "$top/script/broker" "$server" stop --name "$name" || true; done
+    for server in "${servers[@]}"; do
+        "$top/script/broker" "$server" stop --name "$name" || true
+    done
     if [ -z "$out" ]; then rm -rf "$scratch"; fi
 }
 trap stop EXIT

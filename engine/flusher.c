@@ -94,8 +94,10 @@ int salvo_flusher_work(salvo_flusher *f)
     f->wake_at_ns = f->now_ns + LONGEST_NAP_NS;
     share_out(f);
     publish_state(f);
-    if (f->index == 0)
+    if (f->index == 0) {
         salvo_segment_publish(&f->producer->segment, f->producer, f->now_ns);
+        salvo_taping_look(f->producer, f->now_ns);
+    }
     uint64_t drained_before = atomic_load_explicit(&f->counters.drained, memory_order_relaxed);
     salvo_flusher_flush_step(f);
     /* Awake for another reason shortly before a pass: it comes now, and saves a wake-up. */

@@ -327,6 +327,8 @@ void salvo_flusher_drain(salvo_flusher *f)
 {
     salvo_drain_record r;
     uint64_t records = 0, bytes = 0;
+    /* Acquire: pairs with the release in tape.c's start(), for the mapping. */
+    salvo_tape_ring *tape = atomic_load_explicit(&f->producer->taping.ring, memory_order_acquire);
     salvo_flusher_read_clock(f);
     f->short_of_memory = false;
     begin_pass(f);
@@ -336,6 +338,9 @@ void salvo_flusher_drain(salvo_flusher *f)
             break;
         }
         salvo_flusher_measure(f, SALVO_STAGE_QUEUE, r.stamp);
+        if (__builtin_expect(tape != NULL, 0))
+            salvo_taping_drained(f->producer, tape, r.tag, r.stamp, r.flags & 0xffff0000u,
+                                 r.payload, r.length);
         take_record(f);
         bytes += r.length;
         if (++records % RELEASE_EVERY == 0)

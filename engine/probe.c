@@ -177,7 +177,8 @@ static int open_topic(salvo_probe *p, const char *topic, uint64_t until_ns)
     }
     char state[96] = "";
     p->driver->state(p->handle, state, sizeof state);
-    salvo_error_set("%s: topic \"%s\": %s (%s)", p->driver->name, topic, salvo_strerror(err), state);
+    salvo_error_set("%s: topic \"%s\": %s (%s)", p->driver->name, topic, salvo_strerror(err),
+                    state);
     return err;
 }
 

@@ -156,6 +156,7 @@ static void release(salvo *p, bool stuck)
         free(p->threads[i]);
     salvo_topics_close(&p->topics);
     salvo_reports_free(p->reports);
+    salvo_taping_close(p); /* before the path that its name is made of */
     salvo_segment_close(&p->segment);
     free(p->flushers);
     free(p->rings);

@@ -13,6 +13,7 @@
 #include "driver.h"
 #include "ring.h"
 #include "segment.h"
+#include "tape.h"
 #include "topic.h"
 #include "wait.h"
 
@@ -58,6 +59,7 @@ struct salvo {
     uint32_t capabilities;
     uint64_t memory_bytes;
     salvo_segment segment;    /* counters, for readers outside */
+    salvo_taping taping;      /* what is sent, for a recorder outside */
     struct salvo_metrics_server *metrics; /* NULL: none is asked for */
     salvo_topic_table topics;
     salvo_ring *rings;        /* [flusher * settings.rings + ring] */

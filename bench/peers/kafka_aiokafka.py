@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import aiokafka
+
 from play import Player, play_async, run
 
 

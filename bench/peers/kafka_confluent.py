@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import Any
 
 import confluent_kafka
+
 from play import Player, die, play
 
 player = Player("confluent-kafka", str(confluent_kafka.__version__))
@@ -37,8 +39,17 @@ def send(at_ns: int, value: bytes, key: bytes | None) -> bool:
     return True
 
 
+def serve(seconds: float) -> None:
+    """poll() knows whole milliseconds; with less it would spin."""
+    until = time.monotonic() + seconds
+    producer.poll(seconds)
+    left = until - time.monotonic()
+    if 0 < left < 0.001:
+        time.sleep(left)
+
+
 errors: list[Any] = []
 producer.produce(topic, b"first", on_delivery=lambda error, _: errors.append(error))
 if producer.flush(30) != 0 or errors != [None]:
     die(f"confluent-kafka: a first message did not arrive: {errors}")
-play(player, send, producer.poll, producer.flush)
+play(player, send, serve, producer.flush)

@@ -210,8 +210,8 @@ def encode(values: array.array[int]) -> str:
 
 
 def play(player: Player, send: Callable[[int, bytes, bytes | None], bool],
-         serve: Callable[[float], None], drain: Callable[[float], None], burst: int = BURST
-         ) -> None:
+         serve: Callable[[float], object], drain: Callable[[float], object],
+         burst: int = BURST) -> None:
     """A client without an event loop.
 
     send: hand over, False where refused. serve: take outcomes for so many seconds, at 0 those that
@@ -256,7 +256,10 @@ async def play_async(player: Player, send: Callable[[int, bytes, bytes | None], 
         end = clock()
         if measuring:
             player.note(at_ns, begin, end, True)
-    await asyncio.wait_for(drain(), DRAIN_S)
+    try:
+        await asyncio.wait_for(drain(), DRAIN_S)
+    except TimeoutError:
+        print(f"peer: not all was settled in {DRAIN_S:.0f} s", file=sys.stderr)
     player.finish()
 
 

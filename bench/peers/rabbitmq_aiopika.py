@@ -10,6 +10,7 @@ import asyncio
 from importlib.metadata import version
 
 import aio_pika
+
 from play import Player, play_async, run
 
 

@@ -41,11 +41,12 @@ static void settle(client *c, uint64_t tag, bool multiple, bool good)
         play_settled(c->play, q->at_ns[q->taken++ % q->room], good);
 }
 
-/* One frame, if one comes in that time. */
-static bool take_frame(client *c, struct timeval *timeout)
+/* One frame, if a whole one is there. */
+static bool take_frame(client *c)
 {
     amqp_frame_t frame;
-    int status = amqp_simple_wait_frame_noblock(c->connection, &frame, timeout);
+    struct timeval none = {0};
+    int status = amqp_simple_wait_frame_noblock(c->connection, &frame, &none);
     if (status == AMQP_STATUS_TIMEOUT)
         return false;
     if (status != AMQP_STATUS_OK)
@@ -65,24 +66,22 @@ static bool take_frame(client *c, struct timeval *timeout)
     return true;
 }
 
+/* The waiting is done here, because the library's is in whole milliseconds. */
 static void serve(void *state, uint64_t until_ns)
 {
     client *c = state;
     uint64_t now = play_now_ns();
     do {
-        uint64_t left_us = until_ns > now ? (until_ns - now) / 1000 : 0;
-        struct timeval timeout = {.tv_sec = (time_t)(left_us / 1000000),
-                                  .tv_usec = (suseconds_t)(left_us % 1000000)};
-        bool taken = take_frame(c, &timeout);
+        struct pollfd fd = {.fd = amqp_get_sockfd(c->connection), .events = POLLIN};
+        uint64_t left = until_ns > now ? until_ns - now : 0;
+        struct timespec t = {.tv_sec = (time_t)(left / 1000000000u),
+                             .tv_nsec = (long)(left % 1000000000u)};
+        if (ppoll(&fd, 1, &t, NULL) > 0)
+            while (take_frame(c) && (amqp_data_in_buffer(c->connection) ||
+                                     amqp_frames_enqueued(c->connection)))
+                ;
         now = play_now_ns();
-        if (!taken && until_ns > now && until_ns - now < 1000) { /* below its clock's step */
-            struct timespec rest = {.tv_nsec = (long)(until_ns - now)};
-            (void)ppoll(NULL, 0, &rest, NULL);
-            now = play_now_ns();
-        }
-        if (!taken && until_ns == 0)
-            return;
-    } while (now < until_ns || until_ns == 0);
+    } while (now < until_ns);
 }
 
 static bool send_to_rabbitmq(void *state, const play_message *m)

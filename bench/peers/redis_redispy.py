@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 
 import redis
+
 from play import Player, play
 
 player = Player("redis-py", str(redis.__version__))

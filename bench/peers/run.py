@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -92,12 +92,12 @@ def command(bench: Bench, source: Path) -> list[str]:
     return ["java", "-cp", f"{bench.classes}/{source.stem}:{bench.classpath}", "Peer"]
 
 
-def write_schedule(bench: Bench) -> Path:
+def write_schedule(bench: Bench, sink: Sink) -> Path:
     """The load, as a file that all play."""
     o = bench.options
-    path = bench.out / "schedule.bin"
+    path = bench.out / f"schedule-{sink.name}.bin"
     done = subprocess.run(
-        [bench.salvo, "bench", "--write-schedule", str(path), "--quiet", "--rate", o.rate,
+        [bench.salvo, "bench", "--write-schedule", str(path), "--quiet", "--rate", sink.rate,
          "--size", o.size, "--payload", o.payload, "--arrivals", o.arrivals, "--keys", o.keys,
          "--warmup", f"{o.warmup}s", "--duration", f"{o.seconds}s"], check=False)
     if done.returncode != 0:
@@ -187,7 +187,7 @@ def peer_result(bench: Bench, sink: Sink, summary: dict[str, Any], schedule: Pat
         header = json.loads(file.read(4096))
     load = header["load"] | {"schedule": str(schedule), "threads": 1, "topics": 1}
     frame = {"format": "salvo-result", "version": 1, "broker": sink.name,
-             "started_at": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+             "started_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
              "warmup_s": header["warmup_s"], "duration_s": header["duration_s"], "processes": 1,
              "settings": sink.settings, "load": load, "machine": bench.machine,
              "mean_bytes": mean_bytes(schedule)}
@@ -281,9 +281,10 @@ def measure(bench: Bench, sink: Sink, address: str, schedule: Path
     return {name: list_ for name, list_ in results.items() if list_}
 
 
-def bench_sink(bench: Bench, sink: Sink, schedule: Path) -> dict[str, Any]:
-    """Start the server, measure, print; what is returned goes into the JSON."""
+def bench_sink(bench: Bench, sink: Sink) -> dict[str, Any]:
+    """Start the server, measure, print; the rows go into the JSON."""
     o = bench.options
+    schedule = write_schedule(bench, sink)
     say(f"{sink.name}: starting a server")
     sets = [word for line in sink.server for word in ("--set", line)]
     address = bench.broker(sink, "start", "--owner", str(os.getpid()), *sets)
@@ -296,7 +297,7 @@ def bench_sink(bench: Bench, sink: Sink, schedule: Path) -> dict[str, Any]:
     finally:
         bench.broker(sink, "stop")
     rows = {runs[0]["client"]: show.medians(runs) for runs in results.values()}
-    title = (f"{sink.name}: {o.rate} messages/s of {o.size} B ({o.arrivals}), {o.seconds} s x "
+    title = (f"{sink.name}: {sink.rate} messages/s of {o.size} B ({o.arrivals}), {o.seconds} s x "
              f"{o.rounds} rounds, medians; {sink.about}; load average {os.getloadavg()[0]:.1f}")
     print(f"\n{show.table(title, rows)}")
     if any(row["late"] for row in rows.values()):
@@ -318,7 +319,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--build", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--sink", default="kafka,redis,rabbitmq", help="default: %(default)s")
     parser.add_argument("--rate", help="messages a second, as `salvo bench` takes it: 50k, "
-                        "10k:5s,50k:5s; default 10k")
+                        "10k:5s,50k:5s; default 10k, RabbitMQ 2k")
     parser.add_argument("--size", default="100", help="bytes, as `salvo bench` takes it")
     parser.add_argument("--arrivals", default="poisson",
                         help="constant, poisson (default), burst:N")
@@ -337,7 +338,7 @@ def read_options() -> argparse.Namespace:
                         help="1 round of 2 s at 2k/s, where not said otherwise")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     options = parser.parse_args()
-    usual = {"rate": ("10k", "2k"), "seconds": (10, 2), "warmup": (3, 1), "rounds": (5, 1)}
+    usual = {"rate": (None, "2k"), "seconds": (10, 2), "warmup": (3, 1), "rounds": (5, 1)}
     for key, values in usual.items():
         if getattr(options, key) is None:
             setattr(options, key, values[options.quick])
@@ -380,21 +381,21 @@ def main() -> None:
     kafka = "kafka" in options.sink
     classes, classpath = java(Path(options.build)) if kafka else (None, "")
     bench = Bench(options, out, classes, classpath)
-    schedule = write_schedule(bench)
     tables = {}
     for old in out.glob("*.json"):  # of earlier runs
         if re.fullmatch(rf"({'|'.join(SINKS)})-\w+-\d+\.json", old.name):
             old.unlink()
     for name in options.sink.split(","):
         sink = SINKS[name](options.linger_us, options.compression)
-        tables[name] = bench_sink(bench, sink, schedule)
+        sink.rate = options.rate or sink.rate
+        tables[name] = bench_sink(bench, sink)
     print(f"\nresults, one a client and round: {out} (salvo report {out}/*-1.json --out FILE.html)")
     for failure in bench.failures:
         print(f"FAILED: {failure}")
     lost = sum(row.get("lost", 0) for rows in tables.values() for row in rows.values())
     if options.json:
         print(json.dumps(finite({
-            "rate": options.rate, "size": options.size, "rounds": options.rounds,
+            "size": options.size, "rounds": options.rounds,
             "seconds": options.seconds, "load_average": os.getloadavg()[0],
             "failures": len(bench.failures), "lost": lost, "sinks": tables})))
     sys.exit(1 if bench.failures else 0)

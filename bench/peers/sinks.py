@@ -20,6 +20,7 @@ class Sink:
     settings: dict[str, str]  # of the peers: KEY=VALUE
     salvo: dict[str, str]  # the same for Salvo
     address_key: str
+    rate: str  # that all but the slowest can keep up with on a small machine
     about: str  # for the table
 
     def stored(self, address: str, topic: str) -> int:
@@ -42,7 +43,7 @@ def kafka(linger_us: int, compression: str) -> Sink:
              "kafka_compression_type": compression, "linger_us": str(linger_us),
              "batch_bytes": settings["batch_bytes"], "buffer_bytes": settings["buffer_bytes"],
              "rdkafka.max.in.flight.requests.per.connection": "5"}
-    return Sink("kafka", [], settings, salvo, "kafka_bootstrap_servers",
+    return Sink("kafka", [], settings, salvo, "kafka_bootstrap_servers", "10k",
                 f"acks=all, idempotent, linger {linger_us / 1000:g} ms, batch 128 KiB, "
                 f"buffer 64 MiB, 5 in flight, compression {compression}")
 
@@ -52,7 +53,7 @@ def redis(linger_us: int, compression: str) -> Sink:
     del linger_us, compression
     salvo = {"linger_us": "0", "redis_window": "2048", "buffer_bytes": str(64 << 20)}
     return Sink("redis", ["appendonly=no"], {"window": "2048"}, salvo, "redis_url",
-                "XADD, window 2048, no linger, appendonly no")
+                "10k", "XADD, window 2048, no linger, appendonly no")
 
 
 def rabbitmq(linger_us: int, compression: str) -> Sink:
@@ -60,7 +61,7 @@ def rabbitmq(linger_us: int, compression: str) -> Sink:
     del linger_us, compression
     salvo = {"linger_us": "0", "rabbitmq_window": "2048", "buffer_bytes": str(64 << 20)}
     return Sink("rabbitmq", [], {"window": "2048"}, salvo, "rabbitmq_url",
-                "confirms, persistent, mandatory, durable queue, window 2048, no linger")
+                "2k", "confirms, persistent, mandatory, durable queue, window 2048, no linger")
 
 
 SINKS = {"kafka": kafka, "redis": redis, "rabbitmq": rabbitmq}

@@ -108,11 +108,13 @@ static int parse(int argc, char **argv, salvo_probing *p)
 {
     static const struct option options[] = {
         {"broker", required_argument, NULL, 'b'}, {"set", required_argument, NULL, 's'},
-        {"config", required_argument, NULL, OPT_CONFIG}, {"topic", required_argument, NULL, OPT_TOPIC},
+        {"config", required_argument, NULL, OPT_CONFIG},
+        {"topic", required_argument, NULL, OPT_TOPIC},
         {"max-rate", required_argument, NULL, OPT_MAX}, {"size", required_argument, NULL, OPT_SIZE},
         {"payload", required_argument, NULL, OPT_PAYLOAD},
         {"brokers", required_argument, NULL, OPT_BROKERS},
-        {"seconds", required_argument, NULL, OPT_SECONDS}, {"seed", required_argument, NULL, OPT_SEED},
+        {"seconds", required_argument, NULL, OPT_SECONDS},
+        {"seed", required_argument, NULL, OPT_SEED},
         {"out", required_argument, NULL, 'o'}, {"quiet", no_argument, NULL, 'q'},
         {"help", no_argument, NULL, 'h'}, {0}};
     int option;
@@ -146,8 +148,13 @@ static void take_name(salvo_probing *p, const char *driver)
     if (at != NULL)
         snprintf(host, sizeof host, "%.*s", (int)strcspn(at, "/?#"), at);
     snprintf(p->name, sizeof p->name, "%s%s%s", driver, *host != '\0' ? " at " : "", host);
-    p->on_host = strncmp(host, "127.", 4) == 0 || strncmp(host, "localhost", 9) == 0 ||
-                 strncmp(host, "[::1]", 5) == 0;
+    bool here = strncmp(host, "127.", 4) == 0 || strncmp(host, "localhost", 9) == 0 ||
+                strncmp(host, "[::1]", 5) == 0;
+    p->broker_pid = here ? salvo_probing_broker_pid(host) : 0;
+    p->on_host = p->broker_pid != 0;
+    if (here && !p->on_host)
+        salvo_cli_say("probe: the broker runs on this host, but its process may not be looked at: "
+                      "the model lacks the CPU that it takes");
 }
 
 static int load(salvo_probing *p)

@@ -6,6 +6,7 @@
  *   probe_measure.c  the grid, the sweep, the ramp, and this side's costs
  *   probe_model.c    from what was measured to the model (docs/formats.md)
  *   probe_show.c     the table and the picture
+ *   probe_host.c     the broker's process, where it is here
  */
 #ifndef SALVO_CLI_PROBE_H
 #define SALVO_CLI_PROBE_H
@@ -23,7 +24,8 @@ typedef struct salvo_probe_shape {
     uint32_t records, value_bytes;
     int64_t *service_ns; /* of each request, without this thread's CPU */
     size_t count, room;
-    uint64_t wall_ns, thread_ns, process_ns, host_ns; /* sums: of time and of CPU */
+    uint64_t wall_ns, thread_ns, process_ns; /* sums: of time and of CPU */
+    int64_t host_ns;
     double median_ns, model_ns;
 } salvo_probe_shape;
 
@@ -43,7 +45,9 @@ typedef struct salvo_probing {
     salvo_config *config;
     salvo_probe *probe;
     const char *driver;
-    bool on_host; /* the broker's address is this host's */
+    bool on_host;   /* the broker's process was found on this host */
+    int broker_pid;
+    uint64_t broker_idle_permille; /* of a core, without requests */
     char name[300];
     unsigned char *block;
     uint32_t partitions;
@@ -83,6 +87,10 @@ int salvo_probing_sweep(salvo_probing *p, uint64_t budget_ns);
 int salvo_probing_ramp(salvo_probing *p, uint64_t budget_ns);
 int salvo_probing_fit_requests(salvo_probing *p); /* needs grid and own costs */
 void salvo_probing_fit_flows(salvo_probing *p);
+
+/* probe_host.c: the process that listens at HOST:PORT here, 0: not found; CPU time of one. */
+int salvo_probing_broker_pid(const char *address);
+uint64_t salvo_probing_cpu_of(int pid);
 
 json_t *salvo_probing_model(const salvo_probing *p);
 void salvo_probing_show(const salvo_probing *p, FILE *to);

@@ -78,10 +78,14 @@ int salvo_probing_own_costs(salvo_probing *p)
             return failed("the engine over `null`", err);
     }
     uint64_t host = host_cpu_ns(), own = process_cpu_ns(), begin_ns = salvo_cli_now_ns();
+    uint64_t broker = p->on_host ? salvo_probing_cpu_of(p->broker_pid) : 0;
     sleep_ns(SECOND);
+    uint64_t elapsed_ns = salvo_cli_now_ns() - begin_ns;
+    if (p->on_host)
+        p->broker_idle_permille =
+            (salvo_probing_cpu_of(p->broker_pid) - broker) * 1000 / elapsed_ns;
     uint64_t busy = host_cpu_ns() - host, mine = process_cpu_ns() - own;
-    p->background_permille = busy > mine ? (busy - mine) * 1000 / (salvo_cli_now_ns() - begin_ns)
-                                         : 0;
+    p->background_permille = busy > mine ? (busy - mine) * 1000 / elapsed_ns : 0;
     if (p->background_permille > 200)
         salvo_cli_say("probe: something else keeps %.1f cores of this host busy: what is measured "
                       "now holds for such a host only", (double)p->background_permille / 1000);
@@ -118,8 +122,8 @@ static int settle(salvo_probing *p)
         if (n < 0)
             return failed("the driver gave up its connection", n);
         if (salvo_cli_now_ns() > until_ns) {
-            salvo_cli_say("probe: %u requests without an answer for %d s", salvo_probe_out(p->probe),
-                          REQUEST_TIMEOUT_S);
+            salvo_cli_say("probe: %u requests without an answer for %d s",
+                          salvo_probe_out(p->probe), REQUEST_TIMEOUT_S);
             return CLI_FAILED;
         }
         if (interrupted() != 0)
@@ -183,8 +187,8 @@ static int burst(salvo_probing *p, salvo_probe_shape *s, const uint32_t *batches
     uint64_t bytes = (uint64_t)s->records * s->value_bytes;
     uint64_t requests = BURST_BYTES / (bytes + 1);
     requests = requests < 2 ? 2 : requests > BURST_MOST ? BURST_MOST : requests;
-    uint64_t host = p->on_host ? host_cpu_ns() : 0, begin_ns = salvo_cli_now_ns();
-    uint64_t process = 0, before = process_cpu_ns();
+    uint64_t host = p->on_host ? salvo_probing_cpu_of(p->broker_pid) : 0;
+    uint64_t process = 0, before = process_cpu_ns(), begin_ns = salvo_cli_now_ns();
     for (uint64_t i = 0; i < requests; i++) {
         sleep_ns(salvo_load_random(&p->random) % GAP_NS); /* as between the lingers of a producer */
         int status = exchange(p, batches[i % p->partitions % 4], &sample);
@@ -198,10 +202,9 @@ static int burst(salvo_probing *p, salvo_probe_shape *s, const uint32_t *batches
     if (!counted)
         return 0;
     s->process_ns += process;
-    if (p->on_host) {
-        uint64_t busy = host_cpu_ns() - host, elapsed = salvo_cli_now_ns() - begin_ns;
-        uint64_t other = process + elapsed * p->background_permille / 1000;
-        s->host_ns += busy > other ? busy - other : 0;
+    if (p->on_host) { /* signed: the kernel counts in ticks, the sum comes out right */
+        uint64_t idle = (salvo_cli_now_ns() - begin_ns) * p->broker_idle_permille / 1000;
+        s->host_ns += (int64_t)(salvo_probing_cpu_of(p->broker_pid) - host) - (int64_t)idle;
     }
     return interrupted();
 }
@@ -327,7 +330,8 @@ typedef struct ramp {
 /* A request an interval: as a producer's linger would make them, or a full batch more often. */
 static bool prepare(salvo_probing *p, ramp *r, double rate)
 {
-    double interval = (double)(p->linger_ns > MS ? p->linger_ns : MS), records = rate * interval / 1e9;
+    double interval = (double)(p->linger_ns > MS ? p->linger_ns : MS);
+    double records = rate * interval / 1e9;
     double most = (double)p->batch_bytes / (p->value_bytes + 64.0);
     most = most > (double)p->batch_messages ? (double)p->batch_messages : most;
     records = records < 1 ? 1 : records > most ? most : records;
@@ -364,8 +368,8 @@ static int collect(salvo_probing *p, ramp *r, uint64_t until_ns, uint64_t count_
 
 static int play(salvo_probing *p, ramp *r, uint64_t length_ns, salvo_probe_step *step)
 {
-    uint64_t begin_ns = salvo_cli_now_ns() + MS, due_ns = begin_ns, from_ns = begin_ns + length_ns / 4;
-    uint64_t end_ns = begin_ns + length_ns, offered = 0, now_ns;
+    uint64_t begin_ns = salvo_cli_now_ns() + MS, due_ns = begin_ns;
+    uint64_t from_ns = begin_ns + length_ns / 4, end_ns = begin_ns + length_ns, offered = 0, now_ns;
     int status = 0;
     while (status == 0 && due_ns < end_ns && (now_ns = salvo_cli_now_ns()) < end_ns) {
         if (now_ns < due_ns || r->free_count == 0) {
@@ -435,8 +439,8 @@ static void insert(salvo_probing *p, const salvo_probe_step *step)
 
 int salvo_probing_ramp(salvo_probing *p, uint64_t budget_ns)
 {
-    double low = 0, high = 0, rate = p->max_rate != 0 && p->max_rate < 4000 ? (double)p->max_rate / 4
-                                                                            : 1000;
+    bool slow = p->max_rate != 0 && p->max_rate < 4000;
+    double low = 0, high = 0, rate = slow ? (double)p->max_rate / 4 : 1000;
     uint64_t calm_ns = 0, length_ns = budget_ns / 20;
     for (unsigned i = 0; i < 30; i++) {
         salvo_probe_step step = {0};

@@ -63,7 +63,7 @@ static double library_of(const salvo_probe_shape *s)
 
 static double host_of(const salvo_probe_shape *s)
 {
-    return per_request(s, s->host_ns);
+    return s->host_ns > 0 ? per_request(s, (uint64_t)s->host_ns) : 0;
 }
 
 static void fit_engine(salvo_probing *p)
@@ -79,7 +79,8 @@ static void fit_engine(salvo_probing *p)
         double busy = (double)e->work_ns - (double)e->rounds * p->round_ns;
         work[i] = (salvo_fit_point){records * p->engine_bytes[i] / batches, records / batches,
                                     at_least(busy / batches, 100)};
-        calls[i] = (salvo_fit_point){p->engine_bytes[i], 0, at_least((double)e->send_ns / records, 1)};
+        calls[i] = (salvo_fit_point){p->engine_bytes[i], 0,
+                                     at_least((double)e->send_ns / records, 1)};
     }
     (void)salvo_fit_request(work, PROBE_ENGINE, &engine);
     (void)salvo_fit_request(calls, PROBE_ENGINE, &call);
@@ -298,8 +299,8 @@ static json_t *client_of(const salvo_probing *p, json_t *machine)
 {
     json_t *flusher = cost_of(&p->flusher);
     json_object_set_new(flusher, "round_ns", whole(p->round_ns));
-    return json_pack("{sO so so s{so so} so}", "cores", json_object_get(machine, "cores"), "flusher",
-                     flusher, "library", cost_of(&p->library), "send", "call_ps",
+    return json_pack("{sO so so s{so so} so}", "cores", json_object_get(machine, "cores"),
+                     "flusher", flusher, "library", cost_of(&p->library), "send", "call_ps",
                      whole(p->call_ps), "byte_ps", whole(p->call_byte_ps), "overshoot_ns",
                      table_of(p->overshoot, OVERSHOOT_STEPS));
 }

@@ -28,7 +28,8 @@ static void show_found(const salvo_probing *p, FILE *to)
             "%.0f %%)\n", p->window.window, p->window.window_seen ? "" : " or more",
             p->window.servers, p->window.error * 100);
     if (p->stall_count != 0)
-        fprintf(to, "stalls        %zu in %s\n", p->stall_count, time_of((double)p->observed_ns, a));
+        fprintf(to, "stalls        %zu in %s\n", p->stall_count,
+                time_of((double)p->observed_ns, a));
     else
         fprintf(to, "stalls        none in %s\n", time_of((double)p->observed_ns, a));
     fprintf(to, "this side     flusher %s a batch + %s a record, library %s + %s\n",
@@ -45,8 +46,8 @@ static void show_found(const salvo_probing *p, FILE *to)
 static void show_shapes(const salvo_probing *p, FILE *to)
 {
     char a[28], b[16], c[16];
-    fprintf(to, "\n%8s %9s %9s %10s %10s %6s\n", "records", "bytes", "requests", "measured", "model",
-            "off");
+    fprintf(to, "\n%8s %9s %9s %10s %10s %6s\n", "records", "bytes", "requests", "measured",
+            "model", "off");
     for (size_t i = 0; i < p->shape_count; i++) {
         const salvo_probe_shape *s = &p->shapes[i];
         fprintf(to, "%8u %9s %9zu %10s %10s %+5.0f%%\n", s->records,
@@ -82,8 +83,8 @@ static void show_ramp(const salvo_probing *p, FILE *to)
     fprintf(to, "\n%12s %9s %9s   p99, logarithmic\n", "messages/s", "p50", "p99");
     for (size_t i = 0; i < p->step_count; i++) {
         const salvo_probe_step *s = &p->steps[i];
-        double share = most > 10000 ? log((double)s->p99_ns / 10000) / log((double)most / 10000) : 0;
-        int columns = share > 0 ? (int)(share * (picture.width - 45.0)) : 0;
+        double all = log((double)most / 10000), share = log((double)s->p99_ns / 10000) / all;
+        int columns = most > 10000 && share > 0 ? (int)(share * (picture.width - 45.0)) : 0;
         snprintf(label, sizeof label, "%12s %9s %9s %c ",
                  salvo_picture_count((uint64_t)s->offered_per_s, count),
                  time_of((double)s->p50_ns, a), time_of((double)s->p99_ns, b), s->kept ? ' ' : '!');

@@ -47,6 +47,12 @@ const char *salvo_report_reason(const salvo_report_run *run);
 /* Offered in the whole run and not acknowledged for certain: refused, failed, expired, dropped. */
 salvo_report_value salvo_report_lost(const json_t *result);
 
+/* " again" behind the class of a colour that is used a second time. */
+static inline const char *salvo_report_again(size_t index)
+{
+    return index >= REPORT_COLORS ? " again" : "";
+}
+
 /* report_data.c */
 extern const char *const salvo_report_columns[], *const salvo_report_stages[]; /* NULL ends them */
 json_t *salvo_report_thin(const json_t *result);

@@ -74,7 +74,8 @@ static void put_legend(FILE *to, const salvo_page *report)
 {
     fputs("<ul class=\"legend\">", to);
     for (size_t i = 0; i < report->count; i++) {
-        fprintf(to, "<li class=\"run color-%zu\"><bdi>", i % REPORT_COLORS);
+        fprintf(to, "<li class=\"run color-%zu%s\"><bdi>", i % REPORT_COLORS,
+                salvo_report_again(i));
         salvo_report_text(to, report->runs[i].name);
         fputs(salvo_report_valid(&report->runs[i])
                   ? "</bdi></li>" : "</bdi> <em class=\"badge\">INVALID</em></li>", to);

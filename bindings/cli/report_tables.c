@@ -69,7 +69,8 @@ void salvo_report_heads(FILE *to, const salvo_page *report, const char *first)
 {
     fprintf(to, "<thead><tr><th scope=\"col\">%s</th>", *first ? first : "&nbsp;");
     for (size_t i = 0; i < report->count; i++) {
-        fprintf(to, "<th scope=\"col\" class=\"run color-%zu\"><bdi>", i % REPORT_COLORS);
+        fprintf(to, "<th scope=\"col\" class=\"run color-%zu%s\"><bdi>", i % REPORT_COLORS,
+                salvo_report_again(i));
         salvo_report_text(to, report->runs[i].name);
         fputs("</bdi>", to);
         if (!salvo_report_valid(&report->runs[i]))
@@ -297,8 +298,8 @@ void salvo_report_over_time(FILE *to, const salvo_page *report)
         json_t *slice;
         if (json_array_size(report->runs[i].slices) == 0)
             continue;
-        fprintf(to, "<details><summary>Over time, as a table: <bdi class=\"run color-%zu\">",
-                i % REPORT_COLORS);
+        fprintf(to, "<details><summary>Over time, as a table: <bdi class=\"run color-%zu%s\">",
+                i % REPORT_COLORS, salvo_report_again(i));
         salvo_report_text(to, report->runs[i].name);
         fputs("</bdi></summary>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" "
               "aria-label=\"Over time\"><table><thead><tr><th scope=\"col\">s</th>"

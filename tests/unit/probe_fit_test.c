@@ -58,7 +58,8 @@ static void no_coefficient_is_negative(void **state)
 
 static void too_little_is_refused(void **state)
 {
-    const salvo_fit_point two[] = {{1, 1, 5}, {2, 1, 6}}, none[] = {{1, 1, 5}, {2, 1, 0}, {3, 1, 2}};
+    const salvo_fit_point two[] = {{1, 1, 5}, {2, 1, 6}};
+    const salvo_fit_point none[] = {{1, 1, 5}, {2, 1, 0}, {3, 1, 2}};
     salvo_fit_cost cost;
     (void)state;
     assert_false(salvo_fit_request(two, 2, &cost));

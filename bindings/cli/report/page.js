@@ -81,7 +81,7 @@
   const line = (run, index, data, more) => ({
     label: labelOf(run, 40), data, borderColor: color("--color-" + index % COLORS),
     backgroundColor: color("--color-" + index % COLORS),
-    borderDash: run.valid ? [] : [7, 3], ...more,
+    borderDash: !run.valid ? [7, 3] : index >= COLORS ? [14, 3, 2, 3] : [], ...more,
   });
 
   function percentiles(column) {
@@ -139,7 +139,7 @@
     return {
       type: "bar",
       data: {
-        labels: runs.map((run) => labelOf(run, 16)),
+        labels: runs.map((run) => run.valid ? cut(run.name, 16) : [cut(run.name, 16), "INVALID"]),
         datasets: STAGES.map((stage, i) => ({
           label: stage, data: runs.map((run) => run.stages ? run.stages[stage] : 0),
           backgroundColor: color("--color-" + i), maxBarThickness: 26,
