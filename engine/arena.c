@@ -52,7 +52,7 @@ static void cut_free(salvo_arena *a, salvo_arena_free *f, uint32_t level)
         f->next->previous = f->previous;
 }
 
-int salvo_arena_open(salvo_arena *arena, uint64_t bytes, uint64_t top)
+static int reserve(salvo_arena *arena, uint64_t bytes, uint64_t top, int flags)
 {
     memset(arena, 0, sizeof *arena);
     uint32_t top_level = level_of(top);
@@ -65,18 +65,38 @@ int salvo_arena_open(salvo_arena *arena, uint64_t bytes, uint64_t top)
     arena->state = calloc(bytes / SALVO_ARENA_MIN_BLOCK, 1);
     if (arena->state == NULL)
         return -ENOMEM;
-    arena->base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    arena->base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1,
+                       0);
     if (arena->base == MAP_FAILED) {
         free(arena->state);
         memset(arena, 0, sizeof *arena);
         return -ENOMEM;
     }
-    madvise(arena->base, bytes, MADV_HUGEPAGE);
     arena->bytes = bytes;
     arena->levels = top_level + 1;
-    for (uint64_t at = bytes; at > 0; at -= top)
-        put_free(arena, arena->base + at - top, top_level);
     return 0;
+}
+
+int salvo_arena_open(salvo_arena *arena, uint64_t bytes, uint64_t top)
+{
+    int err = reserve(arena, bytes, top, 0);
+    if (err != 0)
+        return err;
+    uint32_t top_level = arena->levels - 1;
+    top = (uint64_t)SALVO_ARENA_MIN_BLOCK << top_level;
+    madvise(arena->base, arena->bytes, MADV_HUGEPAGE);
+    for (uint64_t at = arena->bytes; at > 0; at -= top)
+        put_free(arena, arena->base + at - top, top_level);
+    arena->fresh = arena->bytes;
+    return 0;
+}
+
+int salvo_arena_open_sparse(salvo_arena *arena, uint64_t bytes, uint64_t top)
+{
+    int err = reserve(arena, bytes, top, MAP_NORESERVE);
+    if (err == 0)
+        madvise(arena->base, arena->bytes, MADV_NOHUGEPAGE);
+    return err;
 }
 
 void salvo_arena_close(salvo_arena *arena)
@@ -100,6 +120,10 @@ void *salvo_arena_take(salvo_arena *arena, uint64_t bytes, uint64_t *size)
     uint32_t want = level_of(bytes), level = want;
     while (level < arena->levels && arena->free[level] == NULL)
         level++;
+    if (level == arena->levels && want < level && arena->fresh < arena->bytes) {
+        put_free(arena, arena->base + arena->fresh, --level); /* as if it had lain there, last */
+        arena->fresh += (uint64_t)SALVO_ARENA_MIN_BLOCK << level;
+    }
     if (level >= arena->levels)
         return NULL;
     salvo_arena_free *f = arena->free[level];

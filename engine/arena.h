@@ -20,6 +20,7 @@ typedef struct salvo_arena_free salvo_arena_free;
 typedef struct salvo_arena {
     unsigned char *base;
     uint64_t bytes;       /* a multiple of top */
+    uint64_t fresh;       /* bytes from here on were never taken */
     uint32_t levels;      /* level 0: min blocks; levels - 1: top blocks */
     uint8_t *state;       /* per min block that begins a block: level << 1 | free */
     salvo_arena_free *free[SALVO_ARENA_LEVELS];
@@ -28,6 +29,8 @@ typedef struct salvo_arena {
 
 /* bytes is rounded down to a multiple of top (itself rounded up to a power of two). */
 int salvo_arena_open(salvo_arena *arena, uint64_t bytes, uint64_t top);
+/* The same, but memory comes with its first use: for a plan, which touches little of it. */
+int salvo_arena_open_sparse(salvo_arena *arena, uint64_t bytes, uint64_t top);
 void salvo_arena_close(salvo_arena *arena);
 
 /* A block of at least `bytes`; *size gets its real size. NULL: none now. */

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 static uint32_t pad8(uint64_t n)
 {
@@ -18,11 +19,16 @@ uint64_t salvo_batch_pool_overhead(uint64_t arena_bytes)
     return arena_bytes / SALVO_ARENA_MIN_BLOCK * (sizeof(salvo_batch) + 1u);
 }
 
+static uint64_t top_bytes(uint64_t record_bytes)
+{
+    uint64_t top = record_bytes + sizeof(salvo_block) + sizeof(salvo_record_stored) + 8u;
+    return top < (1u << 20) ? 1u << 20 : top;
+}
+
 int salvo_batch_pool_open(salvo_batch_pool *pool, uint64_t arena_bytes, uint64_t record_bytes)
 {
     memset(pool, 0, sizeof *pool);
-    uint64_t top = record_bytes + sizeof(salvo_block) + sizeof(salvo_record_stored) + 8u;
-    int err = salvo_arena_open(&pool->arena, arena_bytes, top < (1u << 20) ? 1u << 20 : top);
+    int err = salvo_arena_open(&pool->arena, arena_bytes, top_bytes(record_bytes));
     if (err != 0)
         return err;
     pool->count = (uint32_t)(pool->arena.bytes / SALVO_ARENA_MIN_BLOCK);
@@ -31,28 +37,52 @@ int salvo_batch_pool_open(salvo_batch_pool *pool, uint64_t arena_bytes, uint64_t
         salvo_arena_close(&pool->arena);
         return -ENOMEM;
     }
-    for (uint32_t i = pool->count; i-- > 0;) {
-        pool->batches[i].index = i;
-        pool->batches[i].next = pool->free;
-        pool->free = &pool->batches[i];
-    }
+    for (uint32_t i = 0; i < pool->count; i++)
+        pool->batches[i].index = i; /* touched now: no page fault later */
     return 0;
+}
+
+/* Tables of 100 GB of batches are taken page by page, too. */
+int salvo_batch_pool_open_sizes(salvo_batch_pool *pool, uint64_t arena_bytes,
+                                uint64_t record_bytes)
+{
+    memset(pool, 0, sizeof *pool);
+    int err = salvo_arena_open_sparse(&pool->arena, arena_bytes, top_bytes(record_bytes));
+    if (err != 0)
+        return err;
+    pool->sizes_only = true;
+    pool->count = (uint32_t)(pool->arena.bytes / SALVO_ARENA_MIN_BLOCK);
+    pool->batches = mmap(NULL, pool->count * sizeof *pool->batches, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (pool->batches != MAP_FAILED)
+        return 0;
+    salvo_arena_close(&pool->arena);
+    memset(pool, 0, sizeof *pool);
+    return -ENOMEM;
 }
 
 void salvo_batch_pool_close(salvo_batch_pool *pool)
 {
     salvo_arena_close(&pool->arena);
-    free(pool->batches);
+    if (!pool->sizes_only)
+        free(pool->batches);
+    else
+        munmap(pool->batches, pool->count * sizeof *pool->batches);
     memset(pool, 0, sizeof *pool);
 }
 
 salvo_batch *salvo_batch_open(salvo_batch_pool *pool, uint32_t topic, int32_t partition)
 {
     salvo_batch *b = pool->free;
-    if (b == NULL)
+    if (b == NULL && pool->fresh == pool->count)
         return NULL;
+    if (b != NULL) {
+        pool->free = b->next;
+    } else {
+        b = &pool->batches[pool->fresh];
+        b->index = pool->fresh++;
+    }
     uint32_t index = b->index, turn = b->turn + 1;
-    pool->free = b->next;
     memset(b, 0, sizeof *b);
     b->index = index;
     b->turn = turn;
@@ -100,6 +130,7 @@ static bool add_block(salvo_batch_pool *pool, salvo_batch *batch, uint64_t need,
     else
         batch->first = block;
     batch->last = block;
+    batch->last_bytes = block->used;
     batch->arena_bytes += size;
     return true;
 }
@@ -119,16 +150,18 @@ bool salvo_batch_append(salvo_batch_pool *pool, salvo_batch *batch, const salvo_
                         uint32_t batch_bytes)
 {
     uint32_t bytes = pad8(sizeof(salvo_record_stored) + (uint64_t)item->length);
-    if (batch->last == NULL || batch->last->size - batch->last->used < bytes)
+    if (batch->last == NULL || batch->last->size - batch->last_bytes < bytes)
         if (!add_block(pool, batch, bytes, batch_bytes))
             return false;
     salvo_record_stored *stored =
         (salvo_record_stored *)(void *)((unsigned char *)batch->last + batch->last->used);
     stored->stamp = item->stamp;
-    stored->bytes = bytes;
+    stored->bytes = pool->sizes_only ? (uint32_t)sizeof *stored : bytes;
     stored->flags = item->flags;
-    memcpy(stored + 1, item->payload, item->length);
-    batch->last->used += bytes;
+    if (!pool->sizes_only)
+        memcpy(stored + 1, item->payload, item->length);
+    batch->last->used += stored->bytes;
+    batch->last_bytes += bytes;
     if (batch->records == 0 || item->stamp < batch->oldest_stamp)
         batch->oldest_stamp = item->stamp;
     if (item->expires_ns < batch->expires_ns)

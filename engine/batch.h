@@ -39,6 +39,7 @@ typedef struct salvo_batch {
     uint64_t sequence;         /* order of closing: resubmission keeps it */
     uint64_t submitted_ns;
     uint64_t not_before_ns;    /* back-off */
+    uint32_t last_bytes;       /* of its last block: charged so far */
     uint32_t records;          /* appended so far, settled ones included */
     uint32_t index;            /* in the pool; with turn it makes the token */
     uint32_t turn;
@@ -52,10 +53,15 @@ typedef struct salvo_batch_pool {
     salvo_batch *batches;
     salvo_batch *free;
     uint32_t count;
+    uint32_t fresh;  /* batches from here on were never opened */
+    bool sizes_only; /* a plan: bytes are accounted for, but not kept */
 } salvo_batch_pool;
 
 /* arena_bytes of blocks; a record of up to record_bytes must fit. 0 or -errno. */
 int salvo_batch_pool_open(salvo_batch_pool *pool, uint64_t arena_bytes, uint64_t record_bytes);
+/* For a plan: the same accounts, but of each record only stamp and flags are kept. */
+int salvo_batch_pool_open_sizes(salvo_batch_pool *pool, uint64_t arena_bytes,
+                                uint64_t record_bytes);
 void salvo_batch_pool_close(salvo_batch_pool *pool);
 uint64_t salvo_batch_pool_overhead(uint64_t arena_bytes);
 

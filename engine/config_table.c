@@ -179,6 +179,15 @@ const salvo_key salvo_keys[] = {
     INT("enqueue_sample", "calls", "1024", 0, 1000000000,
         "The enqueue histogram records every n-th call; 0: none."),
 
+    /* Who may look. */
+    BOOL("stats_shared", "true",
+         "Counters and histograms lie in shared memory, for salvo top and salvo metrics."),
+    STRING("stats_dir", "", 0,
+           "Directory of that memory, on a tmpfs; unset: /dev/shm/salvo-UID."),
+    STRING("metrics_listen", "", 0,
+           "PORT, ADDRESS:PORT or [ADDRESS]:PORT where this producer serves its metrics by HTTP; "
+           "without an address the loopback; unset: it does not."),
+
     /* The embedded brokers. */
     INT("memory_partitions", "partitions", "1", 1, 1024, "Partitions of each topic of memory."),
     SIZE("memory_bytes", "268435456", 64 * KIB, 1024 * GIB, 0, "Room of the memory broker."),

@@ -175,6 +175,11 @@ typedef struct salvo_driver_ops {
     int (*reader_next)(void *reader, uint64_t timeout_ms, salvo_record *record, char *error,
                        size_t error_size);
     void (*reader_close)(void *reader);
+
+    /* Any thread, with a connection of its own; NULL where topics end with their producer. Remove
+     * a topic and what it holds: 0 also when there is none. Blocks up to timeout_ms. */
+    int (*topic_delete)(const salvo_config *config, const char *topic, uint32_t timeout_ms,
+                        char *error, size_t error_size);
 } salvo_driver_ops;
 
 /* The drivers of this build; NULL when there is none of that name. (drivers.c) */

@@ -4,6 +4,7 @@
  */
 #include "flusher.h"
 
+#include "plan/sizes.h"
 #include "report.h"
 #include "thread.h"
 
@@ -34,7 +35,7 @@ static void collect_samples(salvo_flusher *f)
             uint64_t ticks = atomic_load_explicit(&t->samples[tail % SALVO_THREAD_SAMPLES],
                                                   memory_order_relaxed);
             salvo_histogram_record(f->stages[SALVO_STAGE_ENQUEUE],
-                                   salvo_clock_ns(&p->clock, ticks));
+                                   salvo_clock_ns(&p->clock, ticks), 1);
         }
         atomic_store_explicit(&t->sample_tail, tail, memory_order_release);
     }
@@ -93,6 +94,10 @@ int salvo_flusher_work(salvo_flusher *f)
     f->wake_at_ns = f->now_ns + LONGEST_NAP_NS;
     share_out(f);
     publish_state(f);
+    if (f->index == 0) {
+        salvo_segment_publish(&f->producer->segment, f->producer, f->now_ns);
+        salvo_taping_look(f->producer, f->now_ns);
+    }
     uint64_t drained_before = atomic_load_explicit(&f->counters.drained, memory_order_relaxed);
     salvo_flusher_flush_step(f);
     /* Awake for another reason shortly before a pass: it comes now, and saves a wake-up. */
@@ -186,8 +191,9 @@ static int open_tables(salvo_flusher *f)
     if (f->topics == NULL || f->flush_marks == NULL)
         return SALVO_ERR_NOMEM;
     for (int i = 0; i < SALVO_STAGES; i++)
-        if ((f->stages[i] = salvo_histogram_new()) == NULL)
-            return SALVO_ERR_NOMEM;
+        f->stages[i] = salvo_histogram_place(
+            salvo_segment_histogram(&f->producer->segment, f->index, (salvo_stage)i),
+            SALVO_SEGMENT_DIGITS);
     f->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     return f->event_fd < 0 ? SALVO_ERR_IO : 0;
 }
@@ -210,14 +216,25 @@ static int open_drain(salvo_flusher *f)
 uint64_t salvo_flusher_bytes(const salvo_settings *s)
 {
     uint64_t arena = s->arena_bytes / s->flushers;
-    return arena + salvo_batch_pool_overhead(arena) + s->max_topics * sizeof(salvo_lane_topic) +
-           SALVO_STAGES * salvo_histogram_bytes();
+    return arena + salvo_batch_pool_overhead(arena) + s->max_topics * sizeof(salvo_lane_topic);
 }
 
-int salvo_flusher_open(salvo_flusher *f, salvo *producer, uint32_t index, char *error,
-                       size_t error_size)
+static int open_memory(salvo_flusher *f, bool sizes_only)
 {
-    const salvo_settings *s = &producer->settings;
+    const salvo_settings *s = &f->producer->settings;
+    uint64_t arena = s->arena_bytes / s->flushers, record = (uint64_t)s->max_message_bytes + 4096u;
+    if (!sizes_only) {
+        int err = open_drain(f);
+        return err != 0 ? err : salvo_batch_pool_open(&f->pool, arena, record);
+    }
+    f->sizes = salvo_sizes_new(&f->producer->rings[f->index * s->rings], s->rings);
+    return f->sizes == NULL ? SALVO_ERR_NOMEM
+                            : salvo_batch_pool_open_sizes(&f->pool, arena, record);
+}
+
+int salvo_flusher_open(salvo_flusher *f, salvo *producer, uint32_t index, bool sizes_only,
+                       char *error, size_t error_size)
+{
     f->producer = producer;
     f->index = index;
     f->event_fd = -1;
@@ -226,10 +243,7 @@ int salvo_flusher_open(salvo_flusher *f, salvo *producer, uint32_t index, char *
     f->shortest_linger_ns = UINT64_MAX; /* no topic has records yet */
     snprintf(error, error_size, "no memory for a flusher (lower buffer_bytes)");
     int err = open_tables(f);
-    if (err == 0)
-        err = open_drain(f);
-    if (err == 0 && salvo_batch_pool_open(&f->pool, s->arena_bytes / s->flushers,
-                                          (uint64_t)s->max_message_bytes + 4096u) != 0)
+    if (err == 0 && open_memory(f, sizes_only) != 0)
         err = SALVO_ERR_NOMEM;
     if (err == 0)
         err = open_driver(f, error, error_size);
@@ -244,8 +258,7 @@ void salvo_flusher_close(salvo_flusher *f)
         f->producer->driver->close(f->handle);
     salvo_batch_pool_close(&f->pool);
     salvo_drain_close(&f->drain);
-    for (int i = 0; i < SALVO_STAGES; i++)
-        salvo_histogram_free(f->stages[i]);
+    salvo_sizes_free(f->sizes);
     for (uint32_t i = 0; f->topics != NULL && i < f->producer->settings.max_topics; i++)
         free(f->topics[i].parts);
     free(f->topics);

@@ -66,6 +66,7 @@ struct salvo_flusher {
     salvo *producer;
     uint32_t index;
     salvo_drain drain;
+    struct salvo_sizes *sizes; /* a plan: in the place of rings and drain; else NULL */
     salvo_batch_pool pool;
     salvo_lane_topic *topics; /* [max_topics] */
     salvo_part *active;       /* partitions with open or ready batches */
@@ -112,8 +113,8 @@ struct salvo_flusher {
     uint64_t stuck_claims; /* met by salvo_flusher_end() */
 };
 
-int salvo_flusher_open(salvo_flusher *f, salvo *producer, uint32_t index, char *error,
-                       size_t error_size);
+int salvo_flusher_open(salvo_flusher *f, salvo *producer, uint32_t index, bool sizes_only,
+                       char *error, size_t error_size);
 void salvo_flusher_close(salvo_flusher *f); /* after its thread ended */
 uint64_t salvo_flusher_bytes(const salvo_settings *settings);
 

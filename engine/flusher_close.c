@@ -6,6 +6,8 @@
  */
 #include "flusher.h"
 
+#include "probes.h"
+
 void salvo_flusher_wake_by(salvo_flusher *f, uint64_t at_ns)
 {
     if (at_ns < f->wake_at_ns)
@@ -46,6 +48,8 @@ void salvo_flusher_close_batch(salvo_flusher *f, salvo_part *part, _Atomic uint6
 {
     salvo_batch *b = part->open;
     salvo_lane_topic *t = &f->topics[part->topic];
+    salvo_probe_batch_close(f->producer->topics.entries[part->topic].name, b->driver.partition,
+                            b->driver.count, b->driver.bytes, why - &f->counters.closed_by_bytes);
     part->open = NULL;
     b->state = SALVO_BATCH_READY;
     b->sequence = f->closed++;

@@ -10,6 +10,7 @@
 
 #include "error.h"
 #include "partition.h"
+#include "plan/sizes.h"
 
 #include <stdlib.h>
 
@@ -160,6 +161,42 @@ static void read_item(const salvo_flusher *f, salvo_batch_item *item)
                                           : p->settings.delivery_timeout_ns);
 }
 
+/* The rings, or in a plan the ledgers that stand for them. */
+static void begin_pass(salvo_flusher *f)
+{
+    if (f->sizes != NULL)
+        salvo_sizes_begin(f->sizes, f->now_tick);
+    else
+        salvo_drain_begin(&f->drain, f->now_tick);
+}
+
+static bool next_record(salvo_flusher *f, salvo_drain_record *r)
+{
+    return f->sizes != NULL ? salvo_sizes_peek(f->sizes, r) : salvo_drain_peek(&f->drain, r);
+}
+
+static void take_record(salvo_flusher *f)
+{
+    if (f->sizes != NULL)
+        salvo_sizes_advance(f->sizes);
+    else
+        salvo_drain_advance(&f->drain);
+}
+
+static void release_taken(salvo_flusher *f)
+{
+    if (f->sizes != NULL)
+        salvo_sizes_release(f->sizes);
+    else
+        salvo_drain_release(&f->drain);
+}
+
+static bool holds(const salvo_flusher *f, const salvo_drain_record *r)
+{
+    return f->sizes != NULL ||
+           salvo_ring_holds(f->drain.lanes[r->ring].ring, r->payload, r->length);
+}
+
 /* False: no memory now. */
 static bool take(salvo_flusher *f, const salvo_drain_record *r)
 {
@@ -167,7 +204,7 @@ static bool take(salvo_flusher *f, const salvo_drain_record *r)
                              .flags = r->flags & 0xffff0000u};
     uint32_t count = atomic_load_explicit(&f->producer->topics.count, memory_order_acquire);
     if (r->tag >= count ||
-        !salvo_ring_holds(f->drain.lanes[r->ring].ring, item.payload, item.length) ||
+        !holds(f, r) ||
         !salvo_record_sound(item.payload, item.length, item.flags, &item.head)) {
         salvo_log(SALVO_LOG_ERROR, "ring %u of flusher %u holds a record that cannot be: skipped",
                   r->ring, f->index);
@@ -290,22 +327,27 @@ void salvo_flusher_drain(salvo_flusher *f)
 {
     salvo_drain_record r;
     uint64_t records = 0, bytes = 0;
+    /* Acquire: pairs with the release in tape.c's start(), for the mapping. */
+    salvo_tape_ring *tape = atomic_load_explicit(&f->producer->taping.ring, memory_order_acquire);
     salvo_flusher_read_clock(f);
     f->short_of_memory = false;
-    salvo_drain_begin(&f->drain, f->now_tick);
-    while (bytes < PASS_BYTES && salvo_drain_peek(&f->drain, &r)) {
+    begin_pass(f);
+    while (bytes < PASS_BYTES && next_record(f, &r)) {
         if (!take(f, &r)) {
             f->short_of_memory = true;
             break;
         }
         salvo_flusher_measure(f, SALVO_STAGE_QUEUE, r.stamp);
-        salvo_drain_advance(&f->drain);
+        if (__builtin_expect(tape != NULL, 0))
+            salvo_taping_drained(f->producer, tape, r.tag, r.stamp, r.flags & 0xffff0000u,
+                                 r.payload, r.length);
+        take_record(f);
         bytes += r.length;
         if (++records % RELEASE_EVERY == 0)
-            salvo_drain_release(&f->drain);
+            release_taken(f);
     }
     salvo_flusher_measure_end(f, SALVO_STAGE_QUEUE);
-    salvo_drain_release(&f->drain);
+    release_taken(f);
     salvo_count(&f->counters.drained, records);
     /* wake=idle asks: what an open claim holds back is no reason to stay awake. */
     f->left_backlog = f->producer->settings.wake_idle && salvo_drain_backlog(&f->drain) != 0;

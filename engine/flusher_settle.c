@@ -7,6 +7,7 @@
  */
 #include "flusher.h"
 
+#include "probes.h"
 #include "report.h"
 #include "thread.h"
 
@@ -27,6 +28,7 @@ static void count_outcomes(salvo_flusher *f, uint32_t topic, int status, uint64_
     salvo_outcome_kind kind = kind_of(status);
     if (n == 0)
         return;
+    salvo_probe_outcome(f->producer->topics.entries[topic].name, status, n);
     if (kind == SALVO_OUT_MAYBE)
         salvo_count(&t->outcomes[SALVO_OUT_FAILED], n);
     salvo_count(&t->outcomes[kind], n);
@@ -71,7 +73,7 @@ void salvo_flusher_measure_end(salvo_flusher *f, salvo_stage stage)
     uint64_t stamp = f->runs[stage].stamp;
     if (f->runs[stage].count == 0)
         return;
-    salvo_histogram_record_n(
+    salvo_histogram_record(
         f->stages[stage],
         salvo_clock_ns(&f->producer->clock, f->now_tick > stamp ? f->now_tick - stamp : 0),
         f->runs[stage].count);
@@ -137,7 +139,7 @@ void salvo_flusher_settle(salvo_flusher *f, salvo_batch *b, const salvo_driver_r
     if (acknowledged != 0)
         f->reopens_in_row = 0;
     if (acknowledged != 0)
-        salvo_histogram_record_n(f->stages[SALVO_STAGE_BROKER], f->now_ns - b->submitted_ns,
+        salvo_histogram_record(f->stages[SALVO_STAGE_BROKER], f->now_ns - b->submitted_ns,
                                  acknowledged);
     shrink(f, b, settled);
 }

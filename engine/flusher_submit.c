@@ -10,6 +10,7 @@
 #include "flusher.h"
 
 #include "error.h"
+#include "probes.h"
 
 enum { POLL_MAX = 64, EXPIRY_EVERY_NS = 10 * 1000 * 1000, REOPEN_AFTER_NS = 1000 * 1000 * 1000 };
 
@@ -87,6 +88,8 @@ static bool submit_first(salvo_flusher *f, salvo_part *part, salvo_driver_credit
     b->state = SALVO_BATCH_OUT;
     b->submitted_ns = f->now_ns;
     int err = f->producer->driver->submit(f->handle, &b->driver, salvo_batch_token(b));
+    salvo_probe_submit(f->producer->topics.entries[part->topic].name, b->driver.partition,
+                       b->driver.count, b->driver.bytes, err);
     if (err == SALVO_ERR_TRANSIENT || err == SALVO_ERR_FATAL) {
         b->state = SALVO_BATCH_READY;
         b->not_before_ns = f->now_ns + backoff_ns(f, b->attempts++);

@@ -1,31 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Log-linear histograms in HdrHistogram's layout: bucket 0 counts 0 .. 2047 one by one; each
- * further bucket covers twice the range of the one before with the upper 1024 of its 2048 steps,
- * so that a value is known to 1 part in 1024. Guarantees: no count is lost or torn; count,
- * percentiles and mean come from the same counts but, while the writer runs, not of one instant;
- * min and max are exact, and no percentile is above max.
+ * Log-linear histograms in HdrHistogram's layout, here with 3 digits: bucket 0 counts 0 .. 2047
+ * one by one; each further bucket covers twice the range of the one before with the upper 1024 of
+ * its 2048 steps, so that a value is known to 1 part in 1024 (2 digits: 256 steps, 1 in 128).
+ * Guarantees: no count is lost or torn; count, percentiles and mean come from the same counts
+ * but, while the writer runs, not of one instant; min and max are exact, and no percentile is
+ * above max.
  *
  * All accesses are relaxed: there is one writer, so load + store is an increment, and a reader
  * draws no conclusion from one word about another (each total is summed from the counts it uses).
  */
 #include "histogram.h"
 
+#include "hdr.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define SUB_BUCKET_BITS 11u
-#define SUB_BUCKETS (1u << SUB_BUCKET_BITS)
-#define HALF_BITS (SUB_BUCKET_BITS - 1u)
-#define HALF (1u << HALF_BITS)
-#define HIGHEST_NS UINT64_C(3600000000000)
-#define BUCKETS 32u /* the fewest with SUB_BUCKETS << (BUCKETS - 1) > HIGHEST_NS */
-#define COUNTS ((BUCKETS + 1u) * HALF)
+#define HIGHEST_NS UINT64_C(3600000000000) /* below 2^42, not below 2^41 */
+#define RANGE_BITS 42u
 #define TICKS_PER_HALF_DISTANCE 5.0
 
-_Static_assert(((uint64_t)SUB_BUCKETS << (BUCKETS - 1)) > HIGHEST_NS, "too few buckets");
-_Static_assert(((uint64_t)SUB_BUCKETS << (BUCKETS - 2)) <= HIGHEST_NS, "too many buckets");
+_Static_assert(HIGHEST_NS < UINT64_C(1) << RANGE_BITS, "too few buckets");
+_Static_assert(HIGHEST_NS >= UINT64_C(1) << (RANGE_BITS - 1), "too many buckets");
 
 typedef _Atomic uint64_t word;
 
@@ -33,7 +31,9 @@ struct salvo_histogram {
     _Alignas(64) word sum; /* modulo 2^64; see mean_of */
     word min;              /* UINT64_MAX: nothing recorded */
     word max;
-    word counts[COUNTS];
+    uint32_t half_bits;    /* a bucket has 2 to the half_bits steps of its own: 7 or 10 */
+    uint32_t length;       /* of counts */
+    word counts[];
 };
 
 static uint64_t get(const word *w)
@@ -46,52 +46,78 @@ static void set(word *w, uint64_t value)
     atomic_store_explicit(w, value, memory_order_relaxed);
 }
 
-static uint32_t index_of(uint64_t value)
+/* HdrHistogram's sub-buckets for 2 and 3 digits are 256 and 2048; half of them here. */
+static uint32_t half_bits_of(unsigned digits)
 {
-    uint32_t bucket = 63u - HALF_BITS - (uint32_t)__builtin_clzll(value | (SUB_BUCKETS - 1));
+    return digits == 2 ? 7 : digits == 3 ? 10 : 0;
+}
 
-    return (bucket << HALF_BITS) + (uint32_t)(value >> bucket);
+static uint32_t length_of(uint32_t half_bits)
+{
+    return (RANGE_BITS - half_bits + 1) << half_bits;
+}
+
+static uint32_t index_of(const salvo_histogram *h, uint64_t value)
+{
+    uint64_t first = (UINT64_C(2) << h->half_bits) - 1;
+    uint32_t bucket = 63u - h->half_bits - (uint32_t)__builtin_clzll(value | first);
+
+    return (bucket << h->half_bits) + (uint32_t)(value >> bucket);
 }
 
 /* The smallest value that is counted at index. */
-static uint64_t lowest_at(uint32_t index, uint32_t *shift)
+static uint64_t lowest_at(const salvo_histogram *h, uint32_t index, uint32_t *shift)
 {
-    uint32_t bucket = index < SUB_BUCKETS ? 0 : (index >> HALF_BITS) - 1;
+    uint32_t bucket = index < 2u << h->half_bits ? 0 : (index >> h->half_bits) - 1;
 
     *shift = bucket;
-    return (uint64_t)(index - (bucket << HALF_BITS)) << bucket;
+    return (uint64_t)(index - (bucket << h->half_bits)) << bucket;
 }
 
-static uint64_t highest_at(uint32_t index)
+static uint64_t highest_at(const salvo_histogram *h, uint32_t index)
 {
     uint32_t shift;
-    uint64_t low = lowest_at(index, &shift);
+    uint64_t low = lowest_at(h, index, &shift);
 
     return low + (UINT64_C(1) << shift) - 1;
 }
 
-static double median_at(uint32_t index)
+static uint64_t median_at(const salvo_histogram *h, uint32_t index)
 {
     uint32_t shift;
-    uint64_t low = lowest_at(index, &shift);
+    uint64_t low = lowest_at(h, index, &shift);
 
-    return (double)(low + (UINT64_C(1) << shift >> 1));
+    return low + (UINT64_C(1) << shift >> 1);
 }
 
-size_t salvo_histogram_bytes(void)
+static size_t bytes_of(uint32_t half_bits)
 {
-    return sizeof(salvo_histogram);
+    size_t bytes = sizeof(salvo_histogram) + length_of(half_bits) * sizeof(word);
+    return (bytes + 63u) & ~(size_t)63u;
 }
 
-salvo_histogram *salvo_histogram_new(void)
+size_t salvo_histogram_bytes(unsigned digits)
 {
-    salvo_histogram *h = aligned_alloc(_Alignof(salvo_histogram), sizeof *h);
+    return half_bits_of(digits) == 0 ? 0 : bytes_of(half_bits_of(digits));
+}
 
-    if (h == NULL)
-        return NULL;
-    memset(h, 0, sizeof *h); /* touches all pages now, so that no record() has to */
+salvo_histogram *salvo_histogram_place(void *memory, unsigned digits)
+{
+    salvo_histogram *h = memory;
+
+    memset(h, 0, salvo_histogram_bytes(digits));
+    h->half_bits = half_bits_of(digits);
+    h->length = length_of(h->half_bits);
     set(&h->min, UINT64_MAX);
     return h;
+}
+
+salvo_histogram *salvo_histogram_new(unsigned digits)
+{
+    size_t bytes = salvo_histogram_bytes(digits);
+    void *memory = bytes == 0 ? NULL : aligned_alloc(64, bytes);
+
+    return memory == NULL ? NULL : salvo_histogram_place(memory, digits);
 }
 
 void salvo_histogram_free(salvo_histogram *h)
@@ -99,13 +125,13 @@ void salvo_histogram_free(salvo_histogram *h)
     free(h);
 }
 
-void salvo_histogram_record_n(salvo_histogram *h, uint64_t ns, uint64_t n)
+void salvo_histogram_record(salvo_histogram *h, uint64_t ns, uint64_t n)
 {
     if (n == 0)
         return;
     if (ns > HIGHEST_NS)
         ns = HIGHEST_NS;
-    word *count = &h->counts[index_of(ns)];
+    word *count = &h->counts[index_of(h, ns)];
     set(count, get(count) + n);
     set(&h->sum, get(&h->sum) + ns * n);
     if (ns < get(&h->min))
@@ -114,17 +140,16 @@ void salvo_histogram_record_n(salvo_histogram *h, uint64_t ns, uint64_t n)
         set(&h->max, ns);
 }
 
-void salvo_histogram_record(salvo_histogram *h, uint64_t ns)
+/* from's counts lie as into's do, or at least where from's own shape says. */
+static void add_counts(salvo_histogram *into, const salvo_histogram *from, uint32_t length,
+                       bool same)
 {
-    salvo_histogram_record_n(h, ns, 1);
-}
-
-void salvo_histogram_add(salvo_histogram *into, const salvo_histogram *from)
-{
-    for (uint32_t i = 0; i < COUNTS; i++) {
+    for (uint32_t i = 0; i < length; i++) {
         uint64_t n = get(&from->counts[i]);
-        if (n != 0)
-            set(&into->counts[i], get(&into->counts[i]) + n);
+        if (n == 0)
+            continue;
+        word *count = &into->counts[same ? i : index_of(into, median_at(from, i))];
+        set(count, get(count) + n);
     }
     set(&into->sum, get(&into->sum) + get(&from->sum));
     if (get(&from->min) < get(&into->min))
@@ -133,13 +158,72 @@ void salvo_histogram_add(salvo_histogram *into, const salvo_histogram *from)
         set(&into->max, get(&from->max));
 }
 
+void salvo_histogram_add(salvo_histogram *into, const salvo_histogram *from)
+{
+    add_counts(into, from, from->length, into->half_bits == from->half_bits);
+}
+
+bool salvo_histogram_add_foreign(salvo_histogram *into, const void *memory, size_t bytes)
+{
+    if (bytes < bytes_of(into->half_bits))
+        return false;
+    add_counts(into, memory, into->length, true);
+    return true;
+}
+
+/* Least and largest of what is new are known as their buckets' bounds. */
+void salvo_histogram_since(salvo_histogram *into, const salvo_histogram *now,
+                           salvo_histogram *before)
+{
+    if (into->half_bits != now->half_bits || before->half_bits != now->half_bits)
+        return;
+    for (uint32_t i = 0; i < now->length; i++) {
+        uint32_t shift;
+        uint64_t count = get(&now->counts[i]), n = count - get(&before->counts[i]);
+        if (n == 0)
+            continue;
+        uint64_t low = lowest_at(now, i, &shift), high = highest_at(now, i);
+        set(&before->counts[i], count);
+        set(&into->counts[i], get(&into->counts[i]) + n);
+        high = high > get(&now->max) ? get(&now->max) : high;
+        low = low < get(&now->min) ? get(&now->min) : low;
+        set(&into->min, low < get(&into->min) ? low : get(&into->min));
+        set(&into->max, high > get(&into->max) ? high : get(&into->max));
+    }
+    uint64_t sum = get(&now->sum);
+    set(&into->sum, get(&into->sum) + sum - get(&before->sum));
+    set(&before->sum, sum);
+    set(&before->min, get(&now->min));
+    set(&before->max, get(&now->max));
+}
+
 static uint64_t total_of(const salvo_histogram *h)
 {
     uint64_t total = 0;
 
-    for (uint32_t i = 0; i < COUNTS; i++)
+    for (uint32_t i = 0; i < h->length; i++)
         total += get(&h->counts[i]);
     return total;
+}
+
+uint64_t salvo_histogram_count(const salvo_histogram *h)
+{
+    return total_of(h);
+}
+
+uint64_t salvo_histogram_upto(const salvo_histogram *h, uint64_t ns)
+{
+    uint64_t total = 0;
+    uint32_t last = index_of(h, ns > HIGHEST_NS ? HIGHEST_NS : ns);
+
+    for (uint32_t i = 0; i <= last; i++)
+        total += get(&h->counts[i]);
+    return total;
+}
+
+uint64_t salvo_histogram_sum(const salvo_histogram *h)
+{
+    return get(&h->sum);
 }
 
 /* How many of total lie at or below the percentile, as HdrHistogram rounds it: at least one. */
@@ -164,7 +248,7 @@ static uint64_t not_above_max(const salvo_histogram *h, uint64_t value)
  * below *index). Counts only grow, so a rank taken from an earlier total is always reached. */
 static uint32_t seek(const salvo_histogram *h, uint64_t rank, uint32_t *index, uint64_t *seen)
 {
-    while (*index < COUNTS - 1) {
+    while (*index < h->length - 1) {
         uint64_t upto = *seen + get(&h->counts[*index]);
         if (upto >= rank)
             break;
@@ -182,8 +266,8 @@ static double mean_of(const salvo_histogram *h, uint64_t total)
 
     if (total == 0)
         return 0;
-    for (uint32_t i = 0; i < COUNTS; i++)
-        sum += (double)get(&h->counts[i]) * median_at(i);
+    for (uint32_t i = 0; i < h->length; i++)
+        sum += (double)get(&h->counts[i]) * (double)median_at(h, i);
     return (sum < 0x1p63 ? (double)get(&h->sum) : sum) / (double)total;
 }
 
@@ -194,7 +278,7 @@ uint64_t salvo_histogram_at(const salvo_histogram *h, double percentile)
 
     if (total == 0)
         return 0;
-    return not_above_max(h, highest_at(seek(h, rank_of(percentile, total), &index, &seen)));
+    return not_above_max(h, highest_at(h, seek(h, rank_of(percentile, total), &index, &seen)));
 }
 
 void salvo_histogram_summary(const salvo_histogram *h, salvo_latency *out)
@@ -210,7 +294,7 @@ void salvo_histogram_summary(const salvo_histogram *h, salvo_latency *out)
         return;
     for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
         uint64_t rank = rank_of(percentiles[i], out->count);
-        *values[i] = not_above_max(h, highest_at(seek(h, rank, &index, &seen)));
+        *values[i] = not_above_max(h, highest_at(h, seek(h, rank, &index, &seen)));
     }
     /* A count may be seen before its min: the writer stores it first. */
     uint64_t min = get(&h->min);
@@ -223,8 +307,8 @@ static double deviation_of(const salvo_histogram *h, uint64_t total, double mean
 {
     double squares = 0;
 
-    for (uint32_t i = 0; i < COUNTS; i++) {
-        double distance = median_at(i) - mean;
+    for (uint32_t i = 0; i < h->length; i++) {
+        double distance = (double)median_at(h, i) - mean;
         squares += (double)get(&h->counts[i]) * distance * distance;
     }
     return total == 0 ? 0 : sqrt(squares / (double)total);
@@ -244,7 +328,7 @@ static void write_lines(const salvo_histogram *h, uint64_t total, FILE *stream, 
             index++;
         }
         fprintf(stream, "%12.3f %2.12f %10llu %14.2f\n",
-                (double)not_above_max(h, highest_at(index)) / unit_ns, percentile / 100.0,
+                (double)not_above_max(h, highest_at(h, index)) / unit_ns, percentile / 100.0,
                 (unsigned long long)upto, 100.0 / (100.0 - percentile));
         while (100.0 / (100.0 - percentile) >= halved)
             halved *= 2;
@@ -256,7 +340,8 @@ static void write_lines(const salvo_histogram *h, uint64_t total, FILE *stream, 
 
 int salvo_histogram_write_percentiles(const salvo_histogram *h, FILE *stream, double unit_ns)
 {
-    salvo_histogram *still = salvo_histogram_new(); /* a copy: the lines must agree */
+    unsigned digits = h->half_bits == half_bits_of(2) ? 2 : 3;
+    salvo_histogram *still = salvo_histogram_new(digits); /* a copy: the lines must agree */
 
     if (still == NULL)
         return SALVO_ERR_NOMEM;
@@ -270,7 +355,59 @@ int salvo_histogram_write_percentiles(const salvo_histogram *h, FILE *stream, do
             deviation_of(still, total, mean) / unit_ns);
     fprintf(stream, "#[Max     = %12.3f, Total count    = %12llu]\n",
             (double)get(&still->max) / unit_ns, (unsigned long long)total);
-    fprintf(stream, "#[Buckets = %12u, SubBuckets     = %12u]\n", BUCKETS, SUB_BUCKETS);
+    fprintf(stream, "#[Buckets = %12u, SubBuckets     = %12u]\n",
+            RANGE_BITS - still->half_bits, 2u << still->half_bits);
     salvo_histogram_free(still);
     return fflush(stream) != 0 || ferror(stream) ? SALVO_ERR_IO : SALVO_OK;
+}
+
+int salvo_histogram_encode(const salvo_histogram *h, char **text)
+{
+    uint64_t *counts = malloc(h->length * sizeof *counts);
+
+    *text = NULL;
+    if (counts == NULL)
+        return SALVO_ERR_NOMEM;
+    for (uint32_t i = 0; i < h->length; i++)
+        counts[i] = get(&h->counts[i]);
+    salvo_hdr form = {.digits = h->half_bits == half_bits_of(2) ? 2 : 3,
+                      .highest = HIGHEST_NS, .counts = counts, .length = h->length};
+    int err = salvo_hdr_encode(&form, text);
+    free(counts);
+    return err;
+}
+
+/* The text has the counts alone: the sum, least and largest are those of the buckets. */
+static int take_counts(salvo_histogram *h, const salvo_hdr *form)
+{
+    for (uint32_t i = 0; i < form->length; i++) {
+        if (form->counts[i] == 0)
+            continue;
+        if (i >= h->length)
+            return SALVO_ERR_INVALID; /* longer than an hour */
+        salvo_histogram_record(h, median_at(h, i), form->counts[i]);
+        if (highest_at(h, i) > get(&h->max))
+            set(&h->max, highest_at(h, i));
+    }
+    return 0;
+}
+
+int salvo_histogram_decode(const char *text, salvo_histogram **out)
+{
+    salvo_hdr form;
+    int err = salvo_hdr_decode(text, &form);
+
+    *out = NULL;
+    if (err != 0)
+        return err;
+    salvo_histogram *h = salvo_histogram_new(form.digits);
+    err = h != NULL                      ? take_counts(h, &form)
+          : half_bits_of(form.digits) == 0 ? SALVO_ERR_INVALID
+                                           : SALVO_ERR_NOMEM;
+    free(form.counts);
+    if (err == 0)
+        *out = h;
+    else
+        salvo_histogram_free(h);
+    return err;
 }

@@ -13,6 +13,8 @@
 #include "config_internal.h"
 #include "error.h"
 #include "flusher.h"
+#include "metrics.h"
+#include "plan/sizes.h"
 #include "report.h"
 #include "thread.h"
 
@@ -70,7 +72,7 @@ static void wiped_close(void *p, size_t bytes)
         munmap(p, whole_pages(bytes));
 }
 
-static int open_rings(salvo *p)
+static int open_rings(salvo *p, bool sizes_only)
 {
     salvo_ring_options options = salvo_settings_ring(&p->settings);
     uint32_t count = p->settings.flushers * p->settings.rings;
@@ -78,6 +80,10 @@ static int open_rings(salvo *p)
     if (p->rings == NULL)
         return SALVO_ERR_NOMEM;
     for (uint32_t i = 0; i < count; i++) {
+        if (sizes_only) {
+            p->rings[i] = salvo_sizes_view(&options);
+            continue;
+        }
         int err = salvo_ring_open(&p->rings[i], &options);
         if (err != 0) {
             salvo_error_set("ring of %u bytes: %s; lower buffer_bytes or ring_bytes, or raise the "
@@ -88,11 +94,15 @@ static int open_rings(salvo *p)
     return 0;
 }
 
-static int open_tables(salvo *p, const salvo_options *o)
+static int open_tables(salvo *p, const salvo_options *o, bool sizes_only)
 {
     const salvo_settings *s = &p->settings;
     salvo_error_set("no memory for a producer's tables");
-    int err = salvo_topics_open(&p->topics, s->max_topics);
+    int err = salvo_segment_open(&p->segment, p, !p->stepped &&
+                                 salvo_config_bool(p->config, "stats_shared"));
+    if (err != 0)
+        return err;
+    err = salvo_topics_open(&p->topics, s->max_topics);
     if (err != 0)
         return err;
     p->threads = calloc(s->max_threads, sizeof(salvo_thread *));
@@ -106,17 +116,17 @@ static int open_tables(salvo *p, const salvo_options *o)
     if (p->threads == NULL || p->places == NULL || p->ring_users == NULL || p->reports == NULL ||
         p->flushers == NULL)
         return SALVO_ERR_NOMEM;
-    return open_rings(p);
+    return open_rings(p, sizes_only);
 }
 
-static int open_flushers(salvo *p, const salvo_options *o)
+static int open_flushers(salvo *p, const salvo_options *o, bool sizes_only)
 {
     char error[400] = "";
     int err = 0;
     if (p->driver->open_shared != NULL)
         err = p->driver->open_shared(p->config, &p->driver_shared, error, sizeof error);
     for (uint32_t i = 0; err == 0 && i < p->settings.flushers; i++)
-        err = salvo_flusher_open(&p->flushers[i], p, i, error, sizeof error);
+        err = salvo_flusher_open(&p->flushers[i], p, i, sizes_only, error, sizeof error);
     if (err == 0 && o->require_broker != 0 && p->driver->require != NULL)
         err = p->driver->require(p->flushers[0].handle,
                                  o->open_timeout_ms != 0 ? o->open_timeout_ms : 10000, error,
@@ -131,6 +141,8 @@ static int open_flushers(salvo *p, const salvo_options *o)
 /* Undo whatever was done; also the end of close. Flusher threads have ended. */
 static void release(salvo *p, bool stuck)
 {
+    salvo_metrics_stop(p->metrics); /* before what it reads */
+    p->metrics = NULL;
     for (uint32_t i = 0; p->flushers != NULL && i < p->settings.flushers; i++)
         salvo_flusher_close(&p->flushers[i]);
     if (p->driver_shared != NULL && p->driver->close_shared != NULL)
@@ -144,6 +156,8 @@ static void release(salvo *p, bool stuck)
         free(p->threads[i]);
     salvo_topics_close(&p->topics);
     salvo_reports_free(p->reports);
+    salvo_taping_close(p); /* before the path that its name is made of */
+    salvo_segment_close(&p->segment);
     free(p->flushers);
     free(p->rings);
     free(p->threads);
@@ -156,7 +170,7 @@ static void release(salvo *p, bool stuck)
     p->config = NULL;
 }
 
-static int configure(salvo *p, const salvo_config *config)
+static int configure(salvo *p, const salvo_config *config, const salvo_producer_hooks *hooks)
 {
     salvo_config *c = NULL;
     int err = config != NULL ? salvo_config_clone(config, &c) : salvo_config_new(&c);
@@ -185,26 +199,47 @@ static int configure(salvo *p, const salvo_config *config)
         return SALVO_ERR_CONFIG;
     }
     p->capabilities = p->driver->capabilities(c);
-    return salvo_settings_read(c, p->driver, &p->settings);
+    err = salvo_settings_read(c, p->driver, hooks->cores != 0 ? hooks->cores : salvo_usable_cores(),
+                              &p->settings);
+    if (hooks->driver != NULL) {
+        p->driver = hooks->driver;
+        p->driver_shared = hooks->driver_shared;
+    }
+    return err;
+}
+
+/* Where the key asks for it; a port that is taken fails the open. */
+static int open_metrics(salvo *p)
+{
+    const char *listen = salvo_config_get(p->config, "metrics_listen");
+    if (p->stepped || listen == NULL || listen[0] == '\0')
+        return 0;
+    int err = salvo_metrics_serve_one(listen, p, NULL, &p->metrics);
+    if (err == 0)
+        salvo_log(SALVO_LOG_INFO, "metrics at http://%s/metrics",
+                  salvo_metrics_address(p->metrics));
+    return err;
 }
 
 static int open_all(salvo *p, const salvo_config *config, const salvo_options *o,
                     const salvo_producer_hooks *hooks)
 {
-    int err = configure(p, config);
+    int err = configure(p, config, hooks);
     if (err != 0)
         return err;
-    if (hooks != NULL && hooks->clock != NULL) {
+    if (hooks->clock != NULL) {
         p->clock.fake = hooks->clock;
         p->clock.context = hooks->clock_context;
         p->settings.clock = SALVO_CLOCK_FAKE;
     }
     salvo_clock_init(&p->clock, p->settings.clock);
-    p->stepped = hooks != NULL && hooks->stepped;
+    p->stepped = hooks->stepped;
     p->memory_bytes = salvo_settings_memory(&p->settings) + p->driver->overhead_bytes(p->config);
-    err = open_tables(p, o);
+    err = open_tables(p, o, hooks->sizes_only);
     if (err == 0)
-        err = open_flushers(p, o);
+        err = open_flushers(p, o, hooks->sizes_only);
+    if (err == 0)
+        err = open_metrics(p);
     if (err != 0)
         return err;
     if (pthread_key_create(&p->thread_key, salvo_thread_leave) != 0) {
@@ -238,7 +273,8 @@ int salvo_producer_open(const salvo_config *config, const salvo_options *options
         salvo_error_set("no memory for a producer (MADV_WIPEONFORK needs Linux 4.14)");
         return SALVO_ERR_NOMEM;
     }
-    int err = open_all(p, config, &o, hooks);
+    static const salvo_producer_hooks none = {0};
+    int err = open_all(p, config, &o, hooks != NULL ? hooks : &none);
     if (err != 0) {
         release(p, false);
         wiped_close(p->places, p->settings.max_threads * sizeof *p->places);

@@ -12,6 +12,8 @@
 #include "clock.h"
 #include "driver.h"
 #include "ring.h"
+#include "segment.h"
+#include "tape.h"
 #include "topic.h"
 #include "wait.h"
 
@@ -56,6 +58,9 @@ struct salvo {
     void *driver_shared;
     uint32_t capabilities;
     uint64_t memory_bytes;
+    salvo_segment segment;    /* counters, for readers outside */
+    salvo_taping taping;      /* what is sent, for a recorder outside */
+    struct salvo_metrics_server *metrics; /* NULL: none is asked for */
     salvo_topic_table topics;
     salvo_ring *rings;        /* [flusher * settings.rings + ring] */
     salvo_flusher *flushers;  /* [settings.flushers] */
@@ -73,11 +78,16 @@ struct salvo {
     bool stepped;             /* tests: no flusher threads, do_work is called by hand */
 };
 
-/* For tests: a clock of theirs, and flushers that they step by hand. */
+/* For tests and plans: a clock of theirs, and flushers that they step by hand. A plan also brings
+ * its driver and the cores of its host, and has ledgers of sizes in the place of rings. */
 typedef struct salvo_producer_hooks {
     uint64_t (*clock)(void *context);
     void *clock_context;
     bool stepped;
+    bool sizes_only;  /* each flusher's `sizes`; see plan/sizes.h */
+    uint32_t cores;   /* 0: those of this host */
+    const salvo_driver_ops *driver; /* NULL: the configuration's */
+    void *driver_shared;            /* of that driver */
 } salvo_producer_hooks;
 
 int salvo_producer_open(const salvo_config *config, const salvo_options *options,
@@ -90,12 +100,15 @@ salvo_ring_options salvo_settings_ring(const salvo_settings *s); /* how each rin
 
 /* Fill settings from a configuration; SALVO_ERR_CONFIG with the text set. */
 int salvo_settings_read(const salvo_config *config, const salvo_driver_ops *driver,
-                        salvo_settings *settings);
+                        uint32_t cores, salvo_settings *settings);
 uint64_t salvo_settings_memory(const salvo_settings *settings);
 uint32_t salvo_usable_cores(void); /* the smaller of affinity and cgroup quota */
 
 /* The ledger of a topic or of all, whatever the state of the handle. */
 int salvo_ledger_read(salvo *producer, salvo_topic topic, salvo_ledger *ledger);
+
+/* All of the statistics but the stages, whatever the state of the handle. */
+void salvo_stats_fill(salvo *producer, salvo_stats *stats);
 
 /* The reader's way to the memory broker. */
 void *salvo_producer_shared(salvo *producer);

@@ -15,15 +15,8 @@
 
 enum { PAGE_BYTES = 4096 };
 
-static inline void sample_begin(salvo_thread *t, bool *sampled)
-{
-    *sampled = t->until_sample != 0 && --t->until_sample == 0;
-    if (__builtin_expect(*sampled, 0))
-        t->until_sample = t->producer->settings.enqueue_sample; /* also if the send is refused */
-}
-
 /* Every enqueue_sample-th call is timed; the flusher collects. The owner's own cache line. */
-static void sample_end(const salvo *p, salvo_thread *t, uint64_t began)
+void salvo_sample_end(const salvo *p, salvo_thread *t, uint64_t began)
 {
     uint64_t ticks = salvo_clock_stamp(&p->clock) - began;
     uint32_t head = atomic_load_explicit(&t->sample_head, memory_order_relaxed);
@@ -151,7 +144,7 @@ int salvo_send_fire_and_forget(salvo *producer, salvo_topic topic, const void *k
         return err;
     if (__builtin_expect(!bytes_are_sound(key, key_len) || !bytes_are_sound(value, value_len), 0))
         return salvo_send_refuse(l.entry, SALVO_REFUSED_INVALID, SALVO_ERR_INVALID);
-    sample_begin(l.thread, &sampled);
+    salvo_sample_begin(l.thread, &sampled);
     err = plain_length(producer, &l, key_len, value_len);
     if (__builtin_expect(err != 0, 0))
         return err;
@@ -167,7 +160,7 @@ int salvo_send_fire_and_forget(salvo *producer, salvo_topic topic, const void *k
         memcpy(at + key_len, value, value_len);
     commit(producer, &l);
     if (__builtin_expect(sampled, 0))
-        sample_end(producer, l.thread, l.stamp);
+        salvo_sample_end(producer, l.thread, l.stamp);
     return 0;
 }
 
@@ -231,7 +224,7 @@ int64_t salvo_send_batch_fire_and_forget(salvo *producer, salvo_topic topic,
         return salvo_send_refuse(l.entry, SALVO_REFUSED_INVALID, SALVO_ERR_INVALID);
     route(producer, &l, NULL, 0, SALVO_PARTITION_ANY);
     bool sampled; /* a call counts once, and is timed as a whole */
-    sample_begin(l.thread, &sampled);
+    salvo_sample_begin(l.thread, &sampled);
     uint64_t began = sampled ? salvo_clock_stamp(&producer->clock) : 0;
     while (sent < count) {
         uint32_t units;
@@ -257,7 +250,7 @@ int64_t salvo_send_batch_fire_and_forget(salvo *producer, salvo_topic topic,
         sent += n;
     }
     if (sampled)
-        sample_end(producer, l.thread, began);
+        salvo_sample_end(producer, l.thread, began);
     return (int64_t)sent;
 }
 

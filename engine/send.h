@@ -37,6 +37,15 @@ int salvo_send_claim(salvo *p, salvo_letter *l, const void *key, size_t key_len,
                      int32_t partition);
 void salvo_send_commit(salvo *p, salvo_letter *l);
 
+/* Every enqueue_sample-th call is timed. */
+static inline void salvo_sample_begin(salvo_thread *t, bool *sampled)
+{
+    *sampled = t->until_sample != 0 && --t->until_sample == 0;
+    if (__builtin_expect(*sampled, 0))
+        t->until_sample = t->producer->settings.enqueue_sample; /* also if the send is refused */
+}
+void salvo_sample_end(const salvo *p, salvo_thread *t, uint64_t began); /* a stamp */
+
 /* Which flusher a message without an explicit partition goes to. */
 static inline uint32_t salvo_flusher_by_hash(const salvo *p, uint32_t hash)
 {

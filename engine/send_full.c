@@ -10,6 +10,7 @@
 #include "send.h"
 
 #include "error.h"
+#include "probes.h"
 
 enum { SLICE_NS = 1000 * 1000 };
 
@@ -58,25 +59,41 @@ int salvo_send_too_large(const salvo *p, salvo_topic_entry *entry)
     return salvo_send_refuse(entry, SALVO_REFUSED_TOO_LARGE, SALVO_ERR_TOO_LARGE);
 }
 
+/* For a recorder: demand that met a full ring is seen, too. */
+static void tape(const salvo *p, const salvo_letter *letter, uint32_t n, uint64_t begin_ns,
+                 uint32_t fate)
+{
+    uint32_t prefix = (uint32_t)salvo_record_prefix(letter->flags);
+    salvo_taping_full(p, letter->topic, n, letter->length > prefix ? letter->length - prefix : 0,
+                      begin_ns, letter->stamp, fate);
+}
+
 int salvo_send_full(salvo *p, salvo_letter *letter, uint32_t n, uint32_t units)
 {
     salvo_topic_entry *entry = letter->entry;
+    salvo_probe_claim_full(entry->name, (uint64_t)units * SALVO_RING_UNIT, n, entry->policy);
     if (units > letter->ring->max_units)
         return salvo_send_too_large(p, entry);
+    uint64_t begin_ns = salvo_clock_ns(&p->clock, salvo_clock_stamp(&p->clock));
     switch (entry->policy) {
     case SALVO_POLICY_FAIL:
         salvo_flusher_kick(letter->flusher);
+        tape(p, letter, n, begin_ns, SALVO_TAPE_REFUSED);
         return salvo_send_refuse(entry, SALVO_REFUSED_FULL, SALVO_ERR_FULL);
     case SALVO_POLICY_DROP_NEWEST:
         salvo_flusher_kick(letter->flusher);
+        tape(p, letter, n, begin_ns, SALVO_TAPE_REFUSED);
         return salvo_send_refuse(entry, SALVO_REFUSED_DROPPED, SALVO_ERR_FULL);
     default:
         break;
     }
     if (salvo_in_callback || p->stepped)
         return salvo_send_refuse(entry, SALVO_REFUSED_FULL, SALVO_ERR_FULL);
-    if (wait_for_room(p, letter, n, units) == 0)
+    if (wait_for_room(p, letter, n, units) == 0) {
+        tape(p, letter, n, begin_ns, SALVO_TAPE_ACCEPTED);
         return 0;
+    }
+    tape(p, letter, n, begin_ns, SALVO_TAPE_REFUSED_LATE);
     int err = salvo_producer_check(p);
     return salvo_send_refuse(entry, SALVO_REFUSED_TIMEOUT, err != 0 ? err : SALVO_ERR_TIMEOUT);
 }

@@ -123,7 +123,12 @@ int salvo_send(salvo *producer, salvo_topic topic, const salvo_message *message)
         l.flags |= SALVO_RECORD_REPORT | SALVO_RECORD_EXTRA;
     if (message->timestamp_ms != 0 || message->ttl_ms != 0)
         l.flags |= SALVO_RECORD_EXTRA;
-    return send_message(producer, &l, message, &extra);
+    bool sampled;
+    salvo_sample_begin(l.thread, &sampled);
+    err = send_message(producer, &l, message, &extra);
+    if (sampled && err == 0)
+        salvo_sample_end(producer, l.thread, l.stamp);
+    return err;
 }
 
 int salvo_send_wait(salvo *producer, salvo_topic topic, const salvo_message *message,

@@ -61,13 +61,13 @@ static uint64_t at_most_power(uint64_t n)
     return p;
 }
 
-static int size_rings(salvo_settings *s)
+static int size_rings(salvo_settings *s, uint32_t cores)
 {
     uint64_t quarter = s->buffer_bytes / 4 / s->flushers;
     uint64_t need = 4u * ((uint64_t)s->max_message_bytes + RECORD_SPARE), least = RING_BYTES_MIN;
     while (least < need)
         least *= 2;
-    s->rings = salvo_usable_cores();
+    s->rings = cores;
     if (s->ring_bytes == 0) {
         s->ring_bytes = (uint32_t)(least > RING_BYTES_DEFAULT ? least : RING_BYTES_DEFAULT);
         while (s->ring_bytes > least && (uint64_t)s->ring_bytes * s->rings > quarter)
@@ -138,7 +138,8 @@ static void read_words(const salvo_config *c, salvo_settings *s)
     s->clock = salvo_config_is(c, "clock", "monotonic") ? SALVO_CLOCK_MONOTONIC : SALVO_CLOCK_TSC;
 }
 
-int salvo_settings_read(const salvo_config *c, const salvo_driver_ops *driver, salvo_settings *s)
+int salvo_settings_read(const salvo_config *c, const salvo_driver_ops *driver, uint32_t cores,
+                        salvo_settings *s)
 {
     memset(s, 0, sizeof *s);
     s->buffer_bytes = (uint64_t)salvo_config_int(c, "buffer_bytes");
@@ -161,7 +162,7 @@ int salvo_settings_read(const salvo_config *c, const salvo_driver_ops *driver, s
     s->block_ms = (uint32_t)salvo_config_int(c, "send_timeout_ms");
     s->enqueue_sample = (uint32_t)salvo_config_int(c, "enqueue_sample");
     read_words(c, s);
-    int err = size_rings(s);
+    int err = size_rings(s, cores);
     bool has_queue = (driver->capabilities(c) & SALVO_CAP_OWN_RETRIES) != 0;
     return err != 0 ? err : size_arena(s, has_queue);
 }
@@ -169,6 +170,7 @@ int salvo_settings_read(const salvo_config *c, const salvo_driver_ops *driver, s
 uint64_t salvo_settings_memory(const salvo_settings *s)
 {
     return sizeof(salvo) + rings_bytes(s) + s->driver_bytes + s->flushers * salvo_flusher_bytes(s) +
+           salvo_segment_bytes(s->flushers, s->max_topics) +
            salvo_reports_bytes(s->max_reports, s->flushers) +
            (uint64_t)s->max_topics * sizeof(salvo_topic_entry) +
            (uint64_t)s->max_threads * salvo_thread_bytes(s);

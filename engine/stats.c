@@ -90,7 +90,7 @@ int salvo_get_ledger(salvo *producer, salvo_topic topic, salvo_ledger *ledger)
 
 static salvo_histogram *merged(salvo *p, salvo_stage stage)
 {
-    salvo_histogram *sum = salvo_histogram_new();
+    salvo_histogram *sum = salvo_histogram_new(SALVO_SEGMENT_DIGITS);
     for (uint32_t i = 0; sum != NULL && i < p->settings.flushers; i++)
         salvo_histogram_add(sum, p->flushers[i].stages[stage]);
     return sum;
@@ -128,9 +128,11 @@ static void add_flusher(salvo_flusher *f, salvo_stats *s)
     }
 }
 
-static void fill(salvo *p, salvo_stats *s)
+void salvo_stats_fill(salvo *p, salvo_stats *s)
 {
     static const char *const clocks[] = {"tsc", "monotonic", "fake"};
+    memset(s, 0, sizeof *s);
+    s->size = sizeof *s;
     (void)salvo_ledger_read(p, SALVO_ALL_TOPICS, &s->total);
     s->memory_bytes = p->memory_bytes;
     s->rings = p->settings.flushers * p->settings.rings;
@@ -150,11 +152,11 @@ static void fill(salvo *p, salvo_stats *s)
 
 int salvo_get_stats(salvo *producer, salvo_stats *stats)
 {
-    salvo_stats s = {0};
+    salvo_stats s;
     int err = salvo_producer_check(producer);
     if (err != 0 || stats == NULL || stats->size < sizeof stats->size)
         return err != 0 ? err : SALVO_ERR_INVALID;
-    fill(producer, &s);
+    salvo_stats_fill(producer, &s);
     for (int i = 0; i < SALVO_STAGES; i++) {
         salvo_histogram *sum = merged(producer, (salvo_stage)i);
         if (sum == NULL)
@@ -164,6 +166,16 @@ int salvo_get_stats(salvo *producer, salvo_stats *stats)
     }
     s.size = stats->size < sizeof s ? stats->size : sizeof s;
     memcpy(stats, &s, s.size);
+    return 0;
+}
+
+int salvo_get_stage(salvo *producer, salvo_stage stage, salvo_histogram *into)
+{
+    int err = salvo_producer_check(producer);
+    if (err != 0 || into == NULL || (unsigned)stage >= SALVO_STAGES)
+        return err != 0 ? err : SALVO_ERR_INVALID;
+    for (uint32_t i = 0; i < producer->settings.flushers; i++)
+        salvo_histogram_add(into, producer->flushers[i].stages[stage]);
     return 0;
 }
 

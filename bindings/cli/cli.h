@@ -31,7 +31,12 @@ typedef struct salvo_cli_command {
 } salvo_cli_command;
 
 extern const salvo_cli_command salvo_cli_produce, salvo_cli_consume, salvo_cli_config,
-    salvo_cli_version;
+    salvo_cli_version, salvo_cli_bench;
+extern const salvo_cli_command salvo_cli_top, salvo_cli_metrics;
+extern const salvo_cli_command salvo_cli_report;
+
+extern const salvo_cli_command salvo_cli_plan, salvo_cli_probe,
+    salvo_cli_record;
 
 /* One line on standard error, "salvo: ..."; clears a progress line that is being shown. */
 void salvo_cli_say(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -209,3 +209,14 @@ void salvo_picture_ledger(const salvo_picture *picture, const salvo_ledger *ledg
     }
     shares(picture, ledger->offered, reasons, 5);
 }
+
+void salvo_picture_share(const salvo_picture *picture, const char *label, uint64_t count,
+                         uint64_t total, uint64_t most)
+{
+    char text[28];
+    double room = (double)picture->width - 42;
+    fprintf(picture->to, "  %10s %13s %8.4f %%  ", label, salvo_picture_count(count, text),
+            total ? 100 * (double)count / (double)total : 0);
+    bar(picture, most ? (double)count / (double)most * room : 0);
+    fputc('\n', picture->to);
+}

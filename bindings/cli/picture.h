@@ -33,6 +33,10 @@ void salvo_picture_latency(const salvo_picture *picture,
 /* Both equations of the ledger with a bar of the outcomes, and whether they hold. */
 void salvo_picture_ledger(const salvo_picture *picture, const salvo_ledger *ledger);
 
+/* A row of a distribution: a label, how many of total, and a bar where `most` is the longest. */
+void salvo_picture_share(const salvo_picture *picture, const char *label, uint64_t count,
+                         uint64_t total, uint64_t most);
+
 /* The equations themselves. */
 bool salvo_picture_balanced(const salvo_ledger *ledger);
 

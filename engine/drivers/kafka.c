@@ -556,4 +556,5 @@ const salvo_driver_ops salvo_driver_kafka = {
     .reader_open = salvo_kafka_reader_open,
     .reader_next = salvo_kafka_reader_next,
     .reader_close = salvo_kafka_reader_close,
+    .topic_delete = salvo_kafka_topic_delete,
 };

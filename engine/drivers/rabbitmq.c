@@ -362,4 +362,5 @@ const salvo_driver_ops salvo_driver_rabbitmq = {
     .reader_open = salvo_rabbitmq_reader_open,
     .reader_next = salvo_rabbitmq_reader_next,
     .reader_close = salvo_rabbitmq_reader_close,
+    .topic_delete = salvo_rabbitmq_topic_delete,
 };

@@ -342,4 +342,5 @@ const salvo_driver_ops salvo_driver_redis = {
     .reader_open = salvo_redis_reader_open,
     .reader_next = salvo_redis_reader_next,
     .reader_close = salvo_redis_reader_close,
+    .topic_delete = salvo_redis_topic_delete,
 };

@@ -351,31 +351,45 @@ static int look(redis_reader *r, bool from_end, uint64_t deadline_ns, char *erro
     return 0;
 }
 
+/* A reader whose connection is up; NULL with an error. */
+static redis_reader *connect_reader(const salvo_config *config, const char *topic,
+                                    uint64_t open_ms, int *err, char *error, size_t error_size)
+{
+    *err = SALVO_ERR_NOMEM;
+    snprintf(error, error_size, "redis reader: no memory");
+    redis_reader *r = calloc(1, sizeof *r);
+    if (!r)
+        return NULL;
+    r->most_bytes = (size_t)salvo_config_int(config, "max_message_bytes");
+    r->count = COUNT_FIRST;
+    r->topic = strlen(topic) < 512 ? strdup(topic) : NULL;
+    salvo_redis_link_options link = {.config = config, .now_ns = reader_now,
+                                     .out_bytes = FEW_BYTES, .in_bytes = SALVO_REDIS_IN_BYTES};
+    *err = salvo_redis_link_open(&r->link, &link, error, error_size);
+    if (!*err)
+        *err = r->topic ? new_parser(r) : SALVO_ERR_NOMEM;
+    if (!*err)
+        *err = salvo_redis_link_wait(&r->link, open_ms, error, error_size);
+    if (!*err)
+        return r;
+    salvo_redis_reader_close(r);
+    return NULL;
+}
+
 int salvo_redis_reader_open(const salvo_config *config, void *shared, const char *topic,
                             const salvo_reader_options *options, void **reader, char *error,
                             size_t error_size)
 {
     (void)shared;
     *reader = NULL;
-    snprintf(error, error_size, "redis reader: no memory");
-    redis_reader *r = calloc(1, sizeof *r);
-    if (!r)
-        return SALVO_ERR_NOMEM;
+    int err;
     uint64_t open_ms = options && options->open_timeout_ms ? options->open_timeout_ms : OPEN_MS;
     uint64_t deadline_ns = deadline_in(open_ms);
+    redis_reader *r = connect_reader(config, topic, open_ms, &err, error, error_size);
+    if (!r)
+        return err;
     r->stop_at_end = options && options->stop_at_end;
-    r->most_bytes = (size_t)salvo_config_int(config, "max_message_bytes");
-    r->count = COUNT_FIRST;
-    r->topic = strlen(topic) < 512 ? strdup(topic) : NULL;
-    salvo_redis_link_options link = {.config = config, .now_ns = reader_now,
-                                     .out_bytes = FEW_BYTES, .in_bytes = SALVO_REDIS_IN_BYTES};
-    int err = salvo_redis_link_open(&r->link, &link, error, error_size);
-    if (!err)
-        err = r->topic ? new_parser(r) : SALVO_ERR_NOMEM;
-    if (!err)
-        err = salvo_redis_link_wait(&r->link, open_ms, error, error_size);
-    if (!err)
-        err = look(r, options && options->from_end, deadline_ns, error, error_size);
+    err = look(r, options && options->from_end, deadline_ns, error, error_size);
     if (err) {
         salvo_redis_reader_close(r);
         return err;
@@ -383,6 +397,21 @@ int salvo_redis_reader_open(const salvo_config *config, void *shared, const char
     *reader = r;
     error[0] = '\0';
     return 0;
+}
+
+/* By UNLINK: the server gives the memory back in the background. */
+int salvo_redis_topic_delete(const salvo_config *config, const char *topic, uint32_t timeout_ms,
+                             char *error, size_t error_size)
+{
+    int err;
+    const char *const words[] = {"UNLINK", topic};
+    uint64_t deadline_ns = deadline_in(timeout_ms);
+    redis_reader *r = connect_reader(config, topic, timeout_ms, &err, error, error_size);
+    if (!r)
+        return err;
+    err = ask_and_wait(r, 2, words, 9, deadline_ns, error, error_size);
+    salvo_redis_reader_close(r);
+    return err;
 }
 
 static bool is(const redis_reader *r, span s, const char *name)

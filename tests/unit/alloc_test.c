@@ -108,7 +108,7 @@ void __wrap_free(void *p)
 /* Open, send, deliver, close. The first error, or 0; a broken promise fails the test. */
 static int use(engine *e, const salvo_config *config)
 {
-    salvo_producer_hooks hooks = {engine_now, e, true};
+    salvo_producer_hooks hooks = {.clock = engine_now, .clock_context = e, .stepped = true};
     const salvo_message m = {.value = "v", .value_len = 1, .report = 1};
     salvo_close_report report;
     int err = salvo_producer_open(config, NULL, &hooks, &e->p);

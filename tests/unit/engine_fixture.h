@@ -57,7 +57,7 @@ static inline void engine_open_as(engine *e, bool stepped, const salvo_options *
 {
     salvo_config *config = engine_config(pairs);
     *e = (engine){.now_ns = SECOND};
-    salvo_producer_hooks hooks = {engine_now, e, true};
+    salvo_producer_hooks hooks = {.clock = engine_now, .clock_context = e, .stepped = true};
     int err = salvo_producer_open(config, options, stepped ? &hooks : NULL, &e->p);
     if (err != 0)
         fail_msg("%s: %s", salvo_strerror(err), salvo_last_error());

@@ -89,7 +89,7 @@ static void a_first_topic_has_a_share(void **state)
     (void)state;
     engine e = {.now_ns = SECOND};
     salvo_config *config = engine_config(NULL);
-    salvo_producer_hooks hooks = {engine_now, &e, true};
+    salvo_producer_hooks hooks = {.clock = engine_now, .clock_context = &e, .stepped = true};
     assert_int_equal(salvo_producer_open(config, NULL, &hooks, &e.p), 0);
     salvo_config_free(config);
     engine_step(&e, 0);
@@ -122,6 +122,21 @@ static void pauses_follow_linger(void **state)
         engine_settle(&e, 10 * MS, 20);
         engine_close(&e, 0);
     }
+}
+
+static void every_kind_of_send_is_sampled(void **state)
+{
+    (void)state;
+    engine e;
+    salvo_bytes values[2] = {{"v", 1}, {"w", 1}};
+    salvo_message message = {.value = "v", .value_len = 1};
+    engine_open(&e, (const char *[]){"enqueue_sample", "1", NULL});
+    assert_int_equal(salvo_send_fire_and_forget(e.p, e.topic, NULL, 0, "v", 1), 0);
+    assert_int_equal(salvo_send_batch_fire_and_forget(e.p, e.topic, values, 2), 2);
+    assert_int_equal(salvo_send(e.p, e.topic, &message), 0);
+    engine_settle(&e, 10 * MS, 20);
+    assert_int_equal(engine_stats(&e).stage[SALVO_STAGE_ENQUEUE].count, 3);
+    engine_close(&e, 0);
 }
 
 static void flush_cuts_linger_short(void **state)
@@ -374,6 +389,7 @@ int main(void)
         cmocka_unit_test(full_batches_leave_no_stragglers),
         cmocka_unit_test(a_first_topic_has_a_share),
         cmocka_unit_test(pauses_follow_linger),
+        cmocka_unit_test(every_kind_of_send_is_sampled),
         cmocka_unit_test(flush_cuts_linger_short),
         cmocka_unit_test(flush_waits_for_the_past_only),
         cmocka_unit_test(a_flush_reaches_held_messages),

@@ -17,7 +17,7 @@
 
 static salvo_histogram *fresh(void)
 {
-    salvo_histogram *h = salvo_histogram_new();
+    salvo_histogram *h = salvo_histogram_new(3);
 
     assert_non_null(h);
     return h;
@@ -28,8 +28,8 @@ static uint64_t reported(uint64_t value)
 {
     salvo_histogram *h = fresh();
 
-    salvo_histogram_record_n(h, value, 10);
-    salvo_histogram_record(h, HOUR_NS);
+    salvo_histogram_record(h, value, 10);
+    salvo_histogram_record(h, HOUR_NS, 1);
     uint64_t at = salvo_histogram_at(h, 50.0);
     salvo_histogram_free(h);
     return at;
@@ -46,7 +46,7 @@ static void empty_is_all_zero(void **state)
     salvo_histogram_summary(h, &l);
     assert_memory_equal(&l, &zero, sizeof l);
     assert_int_equal(salvo_histogram_at(h, 99.0), 0);
-    salvo_histogram_record_n(h, 5, 0);
+    salvo_histogram_record(h, 5, 0);
     salvo_histogram_summary(h, &l);
     assert_memory_equal(&l, &zero, sizeof l);
     salvo_histogram_free(h);
@@ -89,7 +89,7 @@ static void percentiles_of_one_to_a_thousand(void **state)
 
     (void)state;
     for (uint64_t v = 1000; v >= 1; v--)
-        salvo_histogram_record(h, v);
+        salvo_histogram_record(h, v, 1);
     salvo_histogram_summary(h, &l);
     assert_int_equal(l.count, 1000);
     assert_int_equal(l.min, 1);
@@ -116,9 +116,9 @@ static void rare_tail_shows_where_it_belongs(void **state)
     salvo_latency l;
 
     (void)state;
-    salvo_histogram_record_n(h, 100, 999800);
-    salvo_histogram_record_n(h, 5000, 150);
-    salvo_histogram_record_n(h, 70001, 50);
+    salvo_histogram_record(h, 100, 999800);
+    salvo_histogram_record(h, 5000, 150);
+    salvo_histogram_record(h, 70001, 50);
     salvo_histogram_summary(h, &l);
     assert_int_equal(l.count, 1000000);
     assert_int_equal(l.p999, 100);
@@ -135,9 +135,9 @@ static void above_an_hour_counts_as_an_hour(void **state)
     salvo_latency l;
 
     (void)state;
-    salvo_histogram_record(h, HOUR_NS);
-    salvo_histogram_record(h, HOUR_NS + 1);
-    salvo_histogram_record(h, UINT64_MAX);
+    salvo_histogram_record(h, HOUR_NS, 1);
+    salvo_histogram_record(h, HOUR_NS + 1, 1);
+    salvo_histogram_record(h, UINT64_MAX, 1);
     salvo_histogram_summary(h, &l);
     assert_int_equal(l.count, 3);
     assert_int_equal(l.min, HOUR_NS);
@@ -154,7 +154,7 @@ static void mean_survives_a_wrapped_sum(void **state)
     salvo_latency l;
 
     (void)state;
-    salvo_histogram_record_n(h, HOUR_NS, 10000000);
+    salvo_histogram_record(h, HOUR_NS, 10000000);
     salvo_histogram_summary(h, &l);
     assert_true(l.mean > HOUR_NS - HOUR_NS / 1000 && l.mean < HOUR_NS + HOUR_NS / 1000);
     salvo_histogram_free(h);
@@ -170,8 +170,8 @@ static void merge_equals_recording_into_one(void **state)
     for (int i = 0; i < 100000; i++) {
         v = v * UINT64_C(6364136223846793005) + 1442695040888963407;
         uint64_t value = (v >> 33) >> (v >> 27 & 31);
-        salvo_histogram_record(i % 3 ? a : b, value);
-        salvo_histogram_record(both, value);
+        salvo_histogram_record(i % 3 ? a : b, value, 1);
+        salvo_histogram_record(both, value, 1);
     }
     salvo_histogram_add(merged, a);
     salvo_histogram_add(merged, b);
@@ -189,6 +189,58 @@ static void merge_equals_recording_into_one(void **state)
     salvo_histogram_free(b);
     salvo_histogram_free(both);
     salvo_histogram_free(merged);
+}
+
+/* Of 2 and 3 digits into each other: every count arrives, and lies where 2 digits allow. */
+static void merge_of_other_digits_keeps_every_count(void **state)
+{
+    for (unsigned from = 2; from <= 3; from++) {
+        salvo_histogram *a = salvo_histogram_new(from), *b = salvo_histogram_new(5 - from);
+        (void)state;
+        for (uint64_t v = 1; v < HOUR_NS; v += v / 3 + 1)
+            salvo_histogram_record(a, v, v % 5 + 1);
+        salvo_histogram_add(b, a);
+        assert_int_equal(salvo_histogram_count(b), salvo_histogram_count(a));
+        assert_int_equal(salvo_histogram_sum(b), salvo_histogram_sum(a));
+        for (double p = 1; p <= 100; p += 1) {
+            double x = (double)salvo_histogram_at(a, p), y = (double)salvo_histogram_at(b, p);
+            assert_true(x <= y * (1 + 1.0 / 64) + 1 && y <= x * (1 + 1.0 / 64) + 1);
+        }
+        salvo_histogram_free(a);
+        salvo_histogram_free(b);
+    }
+    assert_null(salvo_histogram_new(1));
+    assert_null(salvo_histogram_new(4));
+}
+
+/* What was recorded between two looks, look after look. */
+static void since_is_what_was_added(void **state)
+{
+    salvo_histogram *h = salvo_histogram_new(2), *mark = salvo_histogram_new(2);
+    uint64_t seen = 0;
+
+    (void)state;
+    for (uint64_t round = 1; round <= 5; round++) {
+        salvo_histogram *added = salvo_histogram_new(2);
+        salvo_latency l;
+        salvo_histogram_record(h, 100 * round, round);
+        salvo_histogram_record(h, 50, 1);
+        salvo_histogram_since(added, h, mark);
+        salvo_histogram_summary(added, &l);
+        assert_int_equal(l.count, round + 1);
+        assert_int_equal(l.min, 50);
+        assert_true(l.max >= 100 * round && l.max <= 100 * round + 100 * round / 128);
+        assert_int_equal(salvo_histogram_upto(added, 50), 1);
+        assert_int_equal(salvo_histogram_sum(added), 100 * round * round + 50);
+        seen += l.count;
+        assert_int_equal(salvo_histogram_count(mark), seen);
+        salvo_histogram_since(added, h, mark); /* nothing new */
+        assert_int_equal(salvo_histogram_count(added), round + 1);
+        salvo_histogram_free(added);
+    }
+    assert_int_equal(salvo_histogram_count(h), seen);
+    salvo_histogram_free(h);
+    salvo_histogram_free(mark);
 }
 
 static void text_is_hdrhistograms(void **state)
@@ -219,10 +271,10 @@ static void text_is_hdrhistograms(void **state)
 
     (void)state;
     assert_non_null(stream);
-    salvo_histogram_record(h, 1000);
-    salvo_histogram_record(h, 2000);
-    salvo_histogram_record(h, 3000);
-    salvo_histogram_record(h, 10000);
+    salvo_histogram_record(h, 1000, 1);
+    salvo_histogram_record(h, 2000, 1);
+    salvo_histogram_record(h, 3000, 1);
+    salvo_histogram_record(h, 10000, 1);
     assert_int_equal(salvo_histogram_write_percentiles(h, stream, 1000.0), SALVO_OK);
     fclose(stream);
     assert_string_equal(text, expected);
@@ -247,7 +299,7 @@ static void text_to_a_full_disk_is_an_error(void **state)
 static void *write_many(void *h)
 {
     for (uint64_t i = 0; i < WRITES; i++)
-        salvo_histogram_record(h, 100 + i % 1000);
+        salvo_histogram_record(h, 100 + i % 1000, 1);
     return NULL;
 }
 
@@ -287,6 +339,8 @@ int main(void)
         cmocka_unit_test(above_an_hour_counts_as_an_hour),
         cmocka_unit_test(mean_survives_a_wrapped_sum),
         cmocka_unit_test(merge_equals_recording_into_one),
+        cmocka_unit_test(merge_of_other_digits_keeps_every_count),
+        cmocka_unit_test(since_is_what_was_added),
         cmocka_unit_test(text_is_hdrhistograms),
         cmocka_unit_test(text_to_a_full_disk_is_an_error),
         cmocka_unit_test(reader_beside_the_writer),

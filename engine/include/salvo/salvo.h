@@ -110,6 +110,13 @@ SALVO_API SALVO_MUST_USE int salvo_topic_open(salvo *producer, const char *name,
                                               const salvo_topic_options *options,
                                               salvo_topic *out);
 
+/* Remove a topic and all that it holds from the broker that the configuration names: a Kafka
+ * topic, a Redis stream, a RabbitMQ queue; of `memory` and `null` nothing outlives the producer.
+ * For tools that made the topic: nothing asks whether others use it. Blocks up to timeout_ms (0:
+ * 10 s). 0: it is gone or was not there; else an error with salvo_last_error(). */
+SALVO_API SALVO_MUST_USE int salvo_topic_delete(const salvo_config *config, const char *topic,
+                                                uint32_t timeout_ms);
+
 /* Give the calling thread its place (ring, counters), so that its first send is as fast as the
  * rest. Allocates. A thread's place is given back when it ends. */
 SALVO_API SALVO_MUST_USE int salvo_thread_attach(salvo *producer);
@@ -175,7 +182,7 @@ typedef struct salvo_close_report {
 SALVO_API SALVO_MUST_USE int salvo_close(salvo *producer, uint64_t timeout_ms,
                                          salvo_close_report *report);
 
-/* The library's log hook, its only global state. Level as syslog's (3 error .. 7 debug). NULL:
+/* The library's log hook, its only global setting. Level as syslog's (3 error .. 7 debug). NULL:
  * warnings and worse go to standard error. Set it before the first salvo_open(). */
 SALVO_API void salvo_set_log(void (*log)(void *context, int level, const char *text),
                              void *context);

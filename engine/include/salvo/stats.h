@@ -83,6 +83,12 @@ SALVO_API SALVO_MUST_USE int salvo_get_stats(salvo *producer, salvo_stats *stats
 SALVO_API SALVO_MUST_USE int salvo_get_ledger(salvo *producer, salvo_topic topic,
                                               salvo_ledger *ledger);
 
+/* Add a stage's counts as they are now (2 digits are kept) to a histogram of the caller's; see
+ * salvo/histogram.h. */
+typedef struct salvo_histogram salvo_histogram;
+SALVO_API SALVO_MUST_USE int salvo_get_stage(salvo *producer, salvo_stage stage,
+                                             salvo_histogram *into);
+
 /* Write a stage's percentile distribution in HdrHistogram's text form (value, percentile,
  * count, 1/(1-p)), values in microseconds. SALVO_ERR_IO when the stream failed. */
 SALVO_API SALVO_MUST_USE int salvo_write_percentiles(salvo *producer, salvo_stage stage,

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Predicted and measured, side by side; started by bench/plan.sh, which has the help.
+
+Guarantees: predictions are complete in a file before any load runs; rounds are interleaved, so
+that drift of the machine spreads over all points; a point that does not repeat has no say.
+"""
+import argparse
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+
+# linger in us, batch_bytes: none of them is the probe's (no linger, the engine's batch size).
+COMBINATIONS = [(2000, 16384), (5000, 65536), (10000, 262144), (20000, 131072)]
+LOADS = [0.50, 0.70, 0.85]
+SIZE = 100
+UNRESOLVED = 0.15
+LEAST_RESOLVED = 8
+ADDRESS_KEY = {"kafka": "kafka_bootstrap_servers", "redis": "redis_url"}
+
+
+def say(*words):
+    print(*words, file=sys.stderr, flush=True)
+
+
+def salvo(options, *arguments):
+    done = subprocess.run([options.salvo, *arguments], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"plan: salvo {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def settings(linger_us, batch_bytes):
+    return ["-s", f"linger_us={linger_us}", "-s", f"batch_bytes={batch_bytes}"]
+
+
+def bench(options, target, rate, seconds, *more):
+    """One load; its result. Room for the limit's search: a full buffer blocks, never refuses."""
+    driver, address = target
+    path = options.out / "result.json"
+    salvo(options, "bench", "--quiet", "-b", driver, "-s", f"{ADDRESS_KEY[driver]}={address}",
+          "-s", "full_policy=block", "--rate", str(int(rate)), "--size", str(SIZE),
+          "--arrivals", "poisson", "--duration", f"{seconds}s", "--warmup", "2s",
+          "--drain", "60", "--out", str(path), *more)
+    return json.loads(path.read_text())
+
+
+def measure_limit(options, target, combination, seconds):
+    """What is acknowledged a second when twice as much is offered as was acknowledged before."""
+    rate, best = 100_000, 0
+    for _ in range(8):
+        got = bench(options, target, rate, seconds, *settings(*combination))
+        through = got["acknowledged_per_s"]
+        best = max(best, through)
+        if through < 0.7 * rate:
+            return best
+        rate *= 2
+    return best
+
+
+def predict(options, model, combination, rate):
+    return json.loads(salvo(options, "plan", "predict", "--json", "--broker-model", str(model),
+                            "--rate", str(int(rate)), "--size", str(SIZE),
+                            "-s", "full_policy=block", *settings(*combination)))
+
+
+def run_broker(options, target):
+    driver, address = target
+    model = options.out / f"model-{driver}.json"
+    say(f"{driver}: warming up")
+    bench(options, target, 20_000, 10 if options.quick else 30)
+    say(f"{driver}: salvo probe")
+    salvo(options, "probe", "--quiet", "-b", driver, "-s", f"{ADDRESS_KEY[driver]}={address}",
+          "--size", str(SIZE), "--seconds", "30" if options.quick else "110", "--out", str(model))
+    probed = json.loads(model.read_text())
+    naive_ns = probed["sweep"][0]["p99_ns"]
+    # The limits first: the loads are shares of what was measured. Then every prediction, to disk.
+    limits, points = [], []
+    for combination in COMBINATIONS:
+        say(f"{driver}: the limit with a linger of {combination[0]} us, {combination[1]} B")
+        measured = measure_limit(options, target, combination, 3 if options.quick else 10)
+        predictions = [predict(options, model, combination, measured * load) for load in LOADS]
+        limits.append({"linger_us": combination[0], "batch_bytes": combination[1],
+                       "measured_per_s": measured, "predicted_per_s": predictions[0]["limit_per_s"]})
+        for load, said in zip(LOADS, predictions):
+            points.append({"broker": driver, "linger_us": combination[0],
+                           "batch_bytes": combination[1], "load": load, "rate": measured * load,
+                           "predicted_p50_ns": said["p50_ns"], "predicted_p99_ns": said["p99_ns"],
+                           "naive_p99_ns": combination[0] * 1000 + naive_ns,
+                           "p50_ns": [], "p99_ns": []})
+    (options.out / f"predictions-{driver}.json").write_text(
+        json.dumps({"made_at": time.time(), "limits": limits, "points": points}, indent=1))
+    for turn in range(options.rounds):
+        say(f"{driver}: round {turn + 1} of {options.rounds}")
+        for point in points:
+            got = bench(options, target, point["rate"], options.seconds,
+                        *settings(point["linger_us"], point["batch_bytes"]))
+            column = got["columns"]["acknowledged"]
+            for name in ("p50_ns", "p99_ns"):
+                if column[name] is not None and got["valid"]:
+                    point[name].append(column[name])
+    return limits, points
+
+
+def repeat_error(values):
+    """Each round against the median of the others; the median of these."""
+    if len(values) < 2:
+        return float("inf")
+    errors = []
+    for i, value in enumerate(values):
+        others = statistics.median(values[:i] + values[i + 1:])
+        errors.append(abs(value - others) / others)
+    return statistics.median(errors)
+
+
+def off(predicted, measured):
+    return float("inf") if predicted is None else abs(predicted - measured) / measured
+
+
+def judge(point):
+    """Errors of one point; p99's repeat error decides whether it is resolved."""
+    point["repeat_error"] = max(repeat_error(point["p50_ns"]), repeat_error(point["p99_ns"]))
+    point["resolved"] = point["repeat_error"] <= UNRESOLVED
+    if point["p50_ns"]:
+        p50, p99 = statistics.median(point["p50_ns"]), statistics.median(point["p99_ns"])
+        point.update(measured_p50_ns=p50, measured_p99_ns=p99,
+                     p50_error=off(point["predicted_p50_ns"], p50),
+                     p99_error=off(point["predicted_p99_ns"], p99),
+                     naive_error=off(point["naive_p99_ns"], p99))
+
+
+def ms(ns):
+    return "-" if ns is None else f"{ns / 1e6:.2f}"
+
+
+def table(limits, points):
+    print("limit, messages/s     linger us  batch B   predicted    measured    off")
+    for driver, rows in limits.items():
+        for row in rows:
+            share = row["predicted_per_s"] / row["measured_per_s"] - 1
+            print(f"{driver:<20} {row['linger_us']:>10} {row['batch_bytes']:>8} "
+                  f"{row['predicted_per_s']:>11,.0f} {row['measured_per_s']:>11,.0f} "
+                  f"{share:>+6.0%}")
+    print("\nlatency, ms   linger us  batch B load  p50 predicted measured   "
+          "p99 predicted measured  naive  repeat")
+    for p in points:
+        print(f"{p['broker']:<12} {p['linger_us']:>10} {p['batch_bytes']:>8} {p['load']:>4.0%} "
+              f"{ms(p['predicted_p50_ns']):>14} {ms(p.get('measured_p50_ns')):>8} "
+              f"{ms(p['predicted_p99_ns']):>15} {ms(p.get('measured_p99_ns')):>8} "
+              f"{ms(p['naive_p99_ns']):>6} {p['repeat_error']:>6.0%}"
+              f"{'' if p['resolved'] else '  unresolved'}")
+
+
+def finite(point):
+    return {k: None if v == float("inf") else v for k, v in point.items()}
+
+
+def median(values):
+    values = [v for v in values if v != float("inf")]
+    return round(statistics.median(values), 4) if values else None
+
+
+def verdict(limits, points):
+    resolved = [p for p in points if p["resolved"]]
+    calm = [p for p in resolved if p["load"] < 0.8]
+    high = [p for p in resolved if p["load"] >= 0.8]
+    summary = {
+        "bench": "plan",
+        "throughput_error": median(off(r["predicted_per_s"], r["measured_per_s"])
+                                   for rows in limits.values() for r in rows),
+        "p50_error": median(p["p50_error"] for p in resolved),
+        "p99_error": median(p["p99_error"] for p in calm),
+        "p99_error_at_85": median(p["p99_error"] for p in high),
+        "naive_error": median(p["naive_error"] for p in resolved),
+        "repeat_error": median(p["repeat_error"] for p in points),
+        "unresolved": len(points) - len(resolved)}
+    goals = {"throughput_error": 0.15, "p50_error": 0.15, "p99_error": 0.25,
+             "p99_error_at_85": 0.40}
+    if len(resolved) < LEAST_RESOLVED:
+        summary["verdict"] = "none"
+        print(f"\nno verdict: {len(resolved)} of {len(points)} points are resolved, "
+              f"{LEAST_RESOLVED} are needed; is the machine busy?")
+        return summary
+    missed = [f"{name} {summary[name]:.0%} (goal {goal:.0%})" for name, goal in goals.items()
+              if summary[name] is None or summary[name] > goal]
+    ours = median(p["p99_error"] for p in resolved)
+    if ours >= summary["naive_error"]:
+        missed.append(f"p99 off by {ours:.0%}, the naive guess by {summary['naive_error']:.0%}")
+    summary["verdict"] = "missed" if missed else "met"
+    print("\ngoals met" if not missed else "\nmissed: " + "; ".join(missed))
+    return summary
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--salvo", required=True)
+    parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--target", action="append", required=True)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--seconds", type=int)
+    options = parser.parse_args()
+    options.rounds = options.rounds or (3 if options.quick else 5)
+    options.seconds = options.seconds or (5 if options.quick else 30)
+    limits, points = {}, []
+    for target in options.target:
+        driver, address = target.split("=", 1)
+        limits[driver], more = run_broker(options, (driver, address))
+        points += more
+    for point in points:
+        judge(point)
+    table(limits, points)
+    summary = verdict(limits, points)
+    text = json.dumps(summary)
+    (options.out / "plan.json").write_text(
+        json.dumps({"summary": summary, "limits": limits,
+                    "points": [finite(p) for p in points]}, indent=1))
+    if options.json:
+        print(text)
+
+
+if __name__ == "__main__":
+    main()

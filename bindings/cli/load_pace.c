@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Pacing. A thread sleeps until shortly before the due time and spins for the rest, because a
+ * sleep ends some 50 us late; where every core is needed it only sleeps.
+ */
+#include "load_pace.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#define SPIN_NS 50000u
+#define SLICE_NS 100000000u /* a request to stop is noticed this fast */
+#define HICCUP_NS 1000000u
+
+static uint64_t read_clock(clockid_t clock)
+{
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+uint64_t salvo_load_unix_ns(void)
+{
+    return read_clock(CLOCK_REALTIME);
+}
+
+uint64_t salvo_load_thread_cpu_ns(void)
+{
+    return read_clock(CLOCK_THREAD_CPUTIME_ID);
+}
+
+uint64_t salvo_pace_spin_ns(unsigned threads)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    return cores >= (long)threads + 2 ? SPIN_NS : 0;
+}
+
+void salvo_pace_attach(void)
+{
+    (void)prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
+}
+
+static void sleep_until(uint64_t ns)
+{
+    struct timespec t = {.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) == EINTR)
+        ;
+}
+
+uint64_t salvo_pace_wait(salvo_pace *pace, uint64_t at_ns, bool measured)
+{
+    uint64_t due = pace->start_ns + at_ns, now = salvo_load_now_ns();
+    pace->ideal_ns = pace->free_ns > due ? pace->free_ns : due;
+    while (now < due) {
+        if (atomic_load_explicit(pace->stop, memory_order_relaxed))
+            return 0;
+        uint64_t wake = due - now > SLICE_NS ? now + SLICE_NS : due;
+        if (wake - now > pace->spin_ns)
+            sleep_until(wake - pace->spin_ns);
+        now = salvo_load_now_ns();
+    }
+    if (atomic_load_explicit(pace->stop, memory_order_relaxed))
+        return 0;
+    if (measured)
+        salvo_histogram_record(pace->lateness, now > pace->ideal_ns ? now - pace->ideal_ns : 0, 1);
+    return now;
+}
+
+/* Jiffies of all cores from the first line of /proc/stat. */
+static void read_steal(uint64_t *steal, uint64_t *total)
+{
+    unsigned long long v[8] = {0};
+    FILE *file = fopen("/proc/stat", "re");
+    if (!file)
+        return;
+    int count = fscanf(file, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &v[0], &v[1], &v[2],
+                       &v[3], &v[4], &v[5], &v[6], &v[7]);
+    fclose(file);
+    *total = 0;
+    for (int i = 0; i < count; i++)
+        *total += v[i];
+    *steal = v[7];
+}
+
+static void *watch(void *context)
+{
+    salvo_host *host = context;
+    salvo_pace_attach();
+    while (!atomic_load_explicit(&host->stop, memory_order_acquire)) {
+        uint64_t due = salvo_load_now_ns() + HICCUP_NS;
+        sleep_until(due);
+        uint64_t now = salvo_load_now_ns();
+        if (atomic_load_explicit(&host->counting, memory_order_relaxed))
+            salvo_histogram_record(host->hiccups, now > due ? now - due : 0, 1);
+    }
+    host->cpu_ns = salvo_load_thread_cpu_ns();
+    return NULL;
+}
+
+bool salvo_host_start(salvo_host *host)
+{
+    *host = (salvo_host){.hiccups = salvo_histogram_new(3)};
+    return host->hiccups && pthread_create(&host->thread, NULL, watch, host) == 0;
+}
+
+void salvo_host_count(salvo_host *host)
+{
+    read_steal(&host->steal, &host->total);
+    atomic_store_explicit(&host->counting, true, memory_order_relaxed);
+}
+
+double salvo_host_end(salvo_host *host)
+{
+    uint64_t steal = host->steal, total = host->total;
+    atomic_store_explicit(&host->stop, true, memory_order_release);
+    pthread_join(host->thread, NULL);
+    read_steal(&steal, &total);
+    uint64_t passed = total - host->total;
+    return passed > 0 ? 100.0 * (double)(steal - host->steal) / (double)passed : 0;
+}

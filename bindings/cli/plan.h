@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the files of `salvo plan` share: the case that is planned, the settings that are sought,
+ * and what was found.
+ *
+ *   plan.c          the command line
+ *   plan_read.c     numbers with units, broker models
+ *   plan_trace.c    traces, binary and CSV
+ *   plan_run.c      one simulation of a case with settings
+ *   plan_search.c   the search; plan_limits.c: cliffs, seeds, predictions
+ *   plan_print.c    the table, the picture, JSON, core.toml
+ */
+#ifndef SALVO_CLI_PLAN_H
+#define SALVO_CLI_PLAN_H
+
+#include "cli.h"
+
+#include <jansson.h>
+#include <salvo/plan.h>
+
+enum { PLAN_HEADROOM_PERMILLE = 1300, PLAN_SEEDS = 5, PLAN_TEXT = 240, PLAN_MAX_TOPICS = 256 };
+
+typedef struct salvo_plan_model { /* a broker model and what came with it */
+    salvo_plan_broker broker;
+    salvo_plan_host host;
+    char name[96], driver[16];
+    uint64_t bytes_max, records_max;  /* measured; 0: not told */
+    int64_t *tables[3];               /* residual, stalls, overshoot */
+} salvo_plan_model;
+
+typedef struct salvo_plan_case {
+    salvo_cli_settings settings;      /* --config and --set */
+    salvo_plan_model model;
+    salvo_plan_topic topics[PLAN_MAX_TOPICS];
+    salvo_plan_traffic traffic;
+    salvo_plan_arrival *trace;
+    int64_t sizes[2];
+    uint64_t rate_per_s;              /* of all topics */
+    uint64_t least_bytes, most_bytes, mean_bytes;
+    uint64_t p99_ns, outage_ns, recovery_ns, consumer_per_s;
+    uint32_t outage_kind, outage_brokers, slow_permille;
+    uint64_t seed;
+    bool quiet;
+} salvo_plan_case;
+
+typedef struct salvo_plan_choice { /* what a plan decides */
+    uint64_t linger_us, batch_bytes, buffer_bytes, delivery_timeout_ms;
+    uint32_t flushers, partitions;
+} salvo_plan_choice;
+
+typedef enum salvo_plan_limit {
+    PLAN_FITS, PLAN_P99, PLAN_THROUGHPUT, PLAN_REFUSED, PLAN_EXPIRED, PLAN_RECOVERY
+} salvo_plan_limit;
+
+typedef struct salvo_plan_found {
+    salvo_plan_choice choice;
+    bool possible;
+    salvo_plan_limit broken;
+    char why[PLAN_TEXT];              /* one line, where impossible */
+    salvo_plan_result steady, outage; /* with headroom; outage: where one was asked for */
+    salvo_plan_result as_told;        /* at the rate that was told, over the longest time */
+    uint64_t as_told_ns;
+    uint64_t buffer_low, buffer_high; /* of the seeds */
+    uint64_t p99_low_ns, p99_high_ns;
+    uint64_t cliff_permille[3];       /* of the rate: p99 or throughput, room, recovery; 0: none */
+    salvo_plan_limit first;           /* what breaks first */
+    uint64_t outage_shrunk_permille;  /* 1000: the whole outage was simulated while searching */
+    uint64_t simulated_records;
+    unsigned simulations;
+} salvo_plan_found;
+
+typedef struct salvo_plan_prediction {
+    salvo_plan_choice choice;
+    uint64_t limit_per_s;
+    salvo_plan_result at_rate;
+    const char *bound;                /* which part is the limit */
+} salvo_plan_prediction;
+
+/* plan_read.c; false after a printed error. Numbers: decimals and k, M, G; times: ns, us, ms, s,
+ * m, h; sizes: k, M, G of 1,024; shares: 30 or 30%. */
+bool salvo_cli_plan_count(const char *option, const char *text, uint64_t *out);
+bool salvo_cli_plan_time(const char *option, const char *text, uint64_t *out_ns);
+bool salvo_cli_plan_size(const char *option, const char *text, uint64_t *out);
+bool salvo_cli_plan_ps(const char *option, const char *text, uint64_t *out_ps);
+bool salvo_cli_plan_model(const char *path, salvo_plan_model *model);
+void salvo_cli_plan_model_default(salvo_plan_model *model);
+void salvo_cli_plan_model_free(salvo_plan_model *model);
+
+/* plan_trace.c */
+bool salvo_cli_plan_trace(const char *path, salvo_plan_case *c);
+
+/* plan_run.c: 0, or CLI_FAILED or CLI_USAGE after a printed error. */
+typedef struct salvo_plan_shot {
+    uint32_t scale_permille;
+    uint64_t seed, warmup_ns, duration_ns, window_ns;
+    uint64_t outage_ns;               /* 0: none */
+} salvo_plan_shot;
+int salvo_cli_plan_shoot(const salvo_plan_case *c, const salvo_plan_choice *choice,
+                         const salvo_plan_shot *shot, salvo_plan_result *result);
+salvo_config *salvo_cli_plan_config(const salvo_plan_case *c, const salvo_plan_choice *choice);
+uint64_t salvo_cli_plan_rate(const salvo_plan_case *c, uint32_t scale_permille);
+/* So long that about `records` come, within bounds. */
+uint64_t salvo_cli_plan_span(const salvo_plan_case *c, uint32_t scale_permille, uint64_t records,
+                             uint64_t least_ns, uint64_t most_ns);
+
+/* plan_search.c, plan_limits.c: 0, or a status after a printed error. */
+int salvo_cli_plan_search(const salvo_plan_case *c, salvo_plan_found *found);
+int salvo_cli_plan_steady(const salvo_plan_case *c, const salvo_plan_choice *choice,
+                          uint32_t scale_permille, uint64_t seed, salvo_plan_result *result,
+                          salvo_plan_limit *broken);
+int salvo_cli_plan_outage(const salvo_plan_case *c, const salvo_plan_choice *choice,
+                          uint32_t scale_permille, uint64_t seed, uint64_t shrink_permille,
+                          salvo_plan_result *result, salvo_plan_limit *broken);
+int salvo_cli_plan_least_buffer(const salvo_plan_case *c, salvo_plan_found *found, uint64_t seed,
+                                uint64_t low, uint64_t high, uint64_t *least);
+int salvo_cli_plan_limits(const salvo_plan_case *c, salvo_plan_found *found);
+int salvo_cli_plan_predict(const salvo_plan_case *c, salvo_plan_prediction *p);
+
+/* plan_print.c */
+const char *salvo_cli_plan_limit_name(salvo_plan_limit limit);
+void salvo_cli_plan_print(const salvo_plan_case *c, const salvo_plan_found *found);
+void salvo_cli_plan_print_prediction(const salvo_plan_case *c, const salvo_plan_prediction *p);
+json_t *salvo_cli_plan_json(const salvo_plan_case *c, const salvo_plan_found *found);
+json_t *salvo_cli_plan_prediction_json(const salvo_plan_case *c, const salvo_plan_prediction *p);
+/* The core.toml: allocated. */
+char *salvo_cli_plan_toml(const salvo_plan_case *c, const salvo_plan_found *found);
+
+#endif

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The text of `salvo plan --help`.
+ */
+#ifndef SALVO_CLI_PLAN_HELP_H
+#define SALVO_CLI_PLAN_HELP_H
+
+static const char salvo_plan_help[] =
+    "usage: salvo plan --rate RATE [OPTION...]\n"
+    "       salvo plan predict --rate RATE [OPTION...]\n"
+    "\n"
+    "Finds the least memory, then the fewest requests, with which a producer keeps its targets:\n"
+    "the engine itself is run under a virtual clock against a model of the broker, at 1.3 times\n"
+    "the rate. The same input and seed give the same bytes on any machine. `predict` tells\n"
+    "throughput limit, p50 and p99 of the settings given by --config and --set.\n"
+    "\n"
+    "traffic\n"
+    "      --rate RATE           messages a second: 80000, 80k, 1.5M\n"
+    "      --size SIZE           of a message, or LOW-HIGH (default 100)\n"
+    "      --keys N              so many different keys (default 0: none)\n"
+    "      --key-bytes N         of a key (default 8)\n"
+    "      --zipf                key k comes in proportion to 1/k\n"
+    "      --topics N            among which the rate is divided (default 1)\n"
+    "      --threads N           that send (default 1)\n"
+    "      --arrivals KIND       poisson (default) or constant\n"
+    "      --burst Fx:LEN/PERIOD as 3x:1s/60s: thrice the rate, for 1 s, every 60 s\n"
+    "      --traffic LIST        the above in one word: rate=80k,size=100,keys=1000\n"
+    "      --trace FILE          of salvo record, or CSV (columns at_s, bytes, ...)\n"
+    "      --scale F             of the rate, or of a trace's speed\n"
+    "\n"
+    "broker\n"
+    "      --broker-model FILE   measured by salvo probe; the options below change it. Without\n"
+    "                            it: 1 ms, 1 ns a byte, 20 ns a record, 5 in flight, 2 servers\n"
+    "  -b, --broker NAME         kafka, redis, rabbitmq\n"
+    "      --broker-base TIME    of a request\n"
+    "      --broker-per-byte T   --broker-per-record T\n"
+    "      --broker-window N     requests in flight on a connection\n"
+    "      --broker-servers N    requests that a broker serves at a time\n"
+    "      --brokers N           --partitions N   of each topic\n"
+    "\n"
+    "targets\n"
+    "      --p99 TIME            stamp to acknowledgement, in the worst 10 s (default 10ms)\n"
+    "      --outage SPEC         TIME[:refuse|:black-hole|:slow=K][/BROKERS], survived without\n"
+    "                            refusing or losing a message\n"
+    "      --recovery TIME       from its end until nothing more waits than before (30s)\n"
+    "      --consumer-rate RATE  of one consumer: decides the partitions\n"
+    "\n"
+    "host and settings\n"
+    "      --cores N             (default: the model's, else 2)\n"
+    "      --app-busy F          cores that the application itself keeps busy, as 0.5\n"
+    "  -s, --set KEY=VALUE       a setting that stays as it is; --config FILE likewise\n"
+    "      --seed N              (default 1; the next four check the result)\n"
+    "\n"
+    "output\n"
+    "      --json                instead of the table\n"
+    "      --out FILE            the JSON, to a file\n"
+    "      --toml FILE           a core.toml to paste; - for standard output\n"
+    "\n"
+    "status: 0, 1 when a target cannot be met (one line says which and by how much), 2 for a\n"
+    "wrong command line\n";
+
+#endif

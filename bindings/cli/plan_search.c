@@ -1,0 +1,406 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The search: all simulations of one case share their random numbers (common random numbers), so
+ * that settings are compared and not luck; each answer is bisected over short steady windows.
+ *
+ *   1. flushers: as few as keep up         2. linger and batch: the fewest requests within p99
+ *   3. buffer: the least that survives     4. check of the whole at this size
+ *
+ * Everything is sought at 1.3 times the rate: that is the headroom. Outages with more messages
+ * than a search can afford are shortened, and memory with them (it grows in proportion); what
+ * comes out is checked with the whole outage by the caller.
+ */
+#include "plan.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MIB (UINT64_C(1) << 20)
+#define SECOND UINT64_C(1000000000)
+enum { STEADY_RECORDS = 1000000, OUTAGE_RECORDS = 3000000, AMPLE_MIB = 512 };
+
+static const uint64_t lingers_us[] = {0, 100, 200, 500, 1000, 1500, 2000, 3000, 4000, 5000, 7000,
+                                      10000, 15000, 20000, 30000, 50000, 70000, 100000, 150000,
+                                      200000, 300000, 500000, 1000000};
+enum { LINGERS = sizeof lingers_us / sizeof lingers_us[0] };
+
+int salvo_cli_plan_steady(const salvo_plan_case *c, const salvo_plan_choice *choice,
+                          uint32_t scale_permille, uint64_t seed, salvo_plan_result *r,
+                          salvo_plan_limit *broken)
+{
+    salvo_plan_shot shot = {.scale_permille = scale_permille, .seed = seed, .warmup_ns = SECOND,
+                            .duration_ns = salvo_cli_plan_span(c, scale_permille, STEADY_RECORDS,
+                                                               SECOND, 10 * SECOND)};
+    shot.window_ns = shot.duration_ns / 4; /* four windows: does pending grow? */
+    int status = salvo_cli_plan_shoot(c, choice, &shot, r);
+    if (status != 0)
+        return status;
+    const salvo_ledger *l = &r->ledger;
+    *broken = PLAN_FITS;
+    if (r->growing || l->acknowledged < l->accepted - l->accepted / 20)
+        *broken = PLAN_THROUGHPUT;
+    else if (r->p99_ns > c->p99_ns)
+        *broken = PLAN_P99;
+    else if (l->accepted < l->offered || r->blocked != 0)
+        *broken = PLAN_REFUSED;
+    bool saturated = r->server_busy_permille >= 950 || r->flusher_busy_permille >= 950 ||
+                     r->library_busy_permille >= 950;
+    if (*broken == PLAN_REFUSED && saturated)
+        *broken = PLAN_THROUGHPUT; /* the room is full because nothing leaves */
+    return 0;
+}
+
+int salvo_cli_plan_outage(const salvo_plan_case *c, const salvo_plan_choice *choice,
+                          uint32_t scale_permille, uint64_t seed, uint64_t shrink_permille,
+                          salvo_plan_result *r, salvo_plan_limit *broken)
+{
+    salvo_plan_choice mine = *choice;
+    uint64_t recovery_ns = c->recovery_ns * shrink_permille / 1000;
+    salvo_plan_shot shot = {.scale_permille = scale_permille, .seed = seed, .warmup_ns = SECOND,
+                            .outage_ns = c->outage_ns * shrink_permille / 1000};
+    mine.buffer_bytes = choice->buffer_bytes * shrink_permille / 1000;
+    shot.duration_ns = shot.outage_ns + recovery_ns + 2 * SECOND;
+    shot.window_ns = shot.duration_ns / 48; /* for the picture */
+    int status = salvo_cli_plan_shoot(c, &mine, &shot, r);
+    if (status != 0)
+        return status;
+    const salvo_ledger *l = &r->ledger;
+    *broken = PLAN_FITS;
+    if (l->accepted < l->offered || r->blocked != 0)
+        *broken = PLAN_REFUSED;
+    else if (l->expired != 0 || l->failed != 0)
+        *broken = PLAN_EXPIRED;
+    else if (r->recovery_ns > recovery_ns)
+        *broken = PLAN_RECOVERY;
+    return 0;
+}
+
+static int try_steady(const salvo_plan_case *c, salvo_plan_found *f,
+                      const salvo_plan_choice *choice, salvo_plan_limit *broken)
+{
+    salvo_plan_result_free(&f->steady);
+    f->simulations++;
+    int status = salvo_cli_plan_steady(c, choice, PLAN_HEADROOM_PERMILLE, c->seed, &f->steady,
+                                       broken);
+    f->simulated_records += f->steady.records;
+    return status;
+}
+
+/* The largest linger of the list that holds; -1: none. */
+static int bisect_linger(const salvo_plan_case *c, salvo_plan_found *f, salvo_plan_choice *choice,
+                         int *best)
+{
+    int low = -1, high = LINGERS, status = 0;
+    while (high > 0 && lingers_us[high - 1] * 1000 > c->p99_ns)
+        high--; /* a message lingers at least once in a hundred so long */
+    high = high < LINGERS ? high + 1 : high;
+    while (status == 0 && high - low > 1) {
+        salvo_plan_limit broken;
+        int middle = low < 0 && high == LINGERS ? 0 : low + (high - low) / 2;
+        choice->linger_us = lingers_us[middle];
+        status = try_steady(c, f, choice, &broken);
+        if (broken == PLAN_FITS)
+            low = middle;
+        else
+            high = middle;
+    }
+    *best = low;
+    return status;
+}
+
+static void impossible(salvo_plan_found *f, salvo_plan_limit broken, const char *why)
+{
+    f->possible = false;
+    f->broken = broken;
+    snprintf(f->why, sizeof f->why, "%s", why);
+}
+
+static void times(uint64_t ns, char *text, size_t size)
+{
+    if (ns == UINT64_MAX)
+        snprintf(text, size, "never");
+    else if (ns >= 10 * SECOND)
+        snprintf(text, size, "%llu.%llu s", (unsigned long long)(ns / SECOND),
+                 (unsigned long long)(ns / (SECOND / 10) % 10));
+    else
+        snprintf(text, size, "%llu.%02llu ms", (unsigned long long)(ns / 1000000),
+                 (unsigned long long)(ns / 10000 % 100));
+}
+
+/* No linger holds: is it the broker's answer, or does it not keep up at all? */
+static int explain_steady(const salvo_plan_case *c, salvo_plan_found *f, salvo_plan_choice *choice)
+{
+    salvo_plan_limit broken;
+    char why[PLAN_TEXT], is[24], wanted[24], over[24];
+    uint64_t best_ns = UINT64_MAX, most = 0;
+    for (size_t i = 0; i < 8; i++) { /* the best p99 that any linger of up to 3 ms gives */
+        choice->linger_us = lingers_us[i];
+        int status = try_steady(c, f, choice, &broken);
+        if (status != 0)
+            return status;
+        if (broken != PLAN_THROUGHPUT && f->steady.p99_ns < best_ns)
+            best_ns = f->steady.p99_ns;
+        uint64_t span_ns = salvo_cli_plan_span(c, PLAN_HEADROOM_PERMILLE, STEADY_RECORDS, SECOND,
+                                               10 * SECOND);
+        uint64_t rate = f->steady.ledger.acknowledged * 1000 / (span_ns / 1000000);
+        most = rate > most ? rate : most;
+    }
+    unsigned long long rate = salvo_cli_plan_rate(c, PLAN_HEADROOM_PERMILLE);
+    if (best_ns == UINT64_MAX) {
+        snprintf(why, sizeof why,
+                 "throughput: this broker takes %llu messages a second at most with these "
+                 "settings; %llu (the rate and 30 %% headroom) are asked for, %llu too many",
+                 (unsigned long long)most, rate, rate - (most < rate ? most : rate));
+        impossible(f, PLAN_THROUGHPUT, why);
+        return 0;
+    }
+    times(best_ns, is, sizeof is);
+    times(c->p99_ns, wanted, sizeof wanted);
+    times(best_ns > c->p99_ns ? best_ns - c->p99_ns : 0, over, sizeof over);
+    snprintf(why, sizeof why,
+             "p99: the best that any linger gives at %llu messages a second (30 %% headroom) is "
+             "%s; %s is asked for, %s too slow", rate, is, wanted, over);
+    impossible(f, PLAN_P99, why);
+    return 0;
+}
+
+/* Arena bytes of a message that waits, in thousandths: blocks are powers of two, so some sizes of
+ * batches waste nearly half. Without an outage nothing waits long enough to matter. */
+static int room_of(const salvo_plan_case *c, salvo_plan_found *f, const salvo_plan_choice *choice,
+                   uint64_t *room)
+{
+    enum { RECORDS = 300000 };
+    salvo_plan_choice roomy = *choice;
+    salvo_plan_result r;
+    salvo_plan_shot shot = {.scale_permille = PLAN_HEADROOM_PERMILLE, .seed = c->seed,
+                            .warmup_ns = SECOND / 4};
+    *room = 0;
+    if (c->outage_ns == 0)
+        return 0;
+    roomy.buffer_bytes = UINT64_C(64) << 30;
+    shot.outage_ns = salvo_cli_plan_span(c, shot.scale_permille, RECORDS, SECOND / 4,
+                                         10 * SECOND);
+    shot.duration_ns = SECOND + shot.outage_ns; /* the end of the run: while all of it waits */
+    int status = salvo_cli_plan_shoot(c, &roomy, &shot, &r);
+    f->simulations++;
+    f->simulated_records += r.records;
+    if (status == 0 && r.ledger.pending != 0)
+        *room = r.arena_peak_bytes * 1000 / r.ledger.pending;
+    salvo_plan_result_free(&r);
+    return status;
+}
+
+/* The least room, to 3 %; then the fewest requests: a larger batch must save 2 % of them. */
+static int choose_batching(const salvo_plan_case *c, salvo_plan_found *f)
+{
+    static const uint64_t batches[] = {64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20};
+    salvo_plan_choice best = {0};
+    uint64_t fewest = UINT64_MAX, asked = 0, least_room = UINT64_MAX / 200, room = 0;
+    for (size_t i = 0; i < sizeof batches / sizeof batches[0]; i++) {
+        salvo_plan_choice choice = f->choice;
+        int linger, status;
+        choice.batch_bytes = batches[i];
+        status = bisect_linger(c, f, &choice, &linger);
+        if (status != 0)
+            return status;
+        if (linger < 0)
+            continue;
+        salvo_plan_limit broken;
+        choice.linger_us = lingers_us[linger];
+        status = try_steady(c, f, &choice, &broken);
+        if (status != 0)
+            return status;
+        asked = f->steady.requests;
+        status = room_of(c, f, &choice, &room);
+        if (status != 0)
+            return status;
+        bool smaller = room * 100 < least_room * 97;
+        bool fewer = asked < fewest - fewest / 50 && room * 100 <= least_room * 103;
+        if (!smaller && !fewer)
+            continue;
+        least_room = room;
+        fewest = asked;
+        best = choice;
+    }
+    f->possible = fewest != UINT64_MAX;
+    if (f->possible)
+        f->choice = best;
+    return 0;
+}
+
+static int choose_flushers(const salvo_plan_case *c, salvo_plan_found *f)
+{
+    f->choice = (salvo_plan_choice){.buffer_bytes = AMPLE_MIB * MIB, .flushers = 1,
+                                    .partitions = c->model.broker.partitions};
+    if (c->consumer_per_s != 0) { /* consumers have the same headroom */
+        uint64_t rate = salvo_cli_plan_rate(c, PLAN_HEADROOM_PERMILLE);
+        uint64_t need = (rate + c->consumer_per_s - 1) / c->consumer_per_s;
+        need = (need + c->traffic.topic_count - 1) / c->traffic.topic_count;
+        f->choice.partitions = need < 1 ? 1 : need > 10000 ? 10000 : (uint32_t)need;
+    }
+    for (;;) {
+        int status = choose_batching(c, f);
+        if (status != 0 || (f->possible && f->steady.flusher_busy_permille < 800))
+            return status;
+        bool busy = f->steady.flusher_busy_permille >= 800 ||
+                    f->steady.library_busy_permille >= 900;
+        if (!busy || f->choice.flushers * 2 > c->model.host.cores)
+            return f->possible ? 0 : explain_steady(c, f, &f->choice);
+        f->choice.flushers *= 2;
+    }
+}
+
+static int fits(const salvo_plan_case *c, salvo_plan_found *f, uint64_t seed, uint64_t buffer,
+                salvo_plan_limit *broken)
+{
+    salvo_plan_choice choice = f->choice;
+    choice.buffer_bytes = buffer;
+    f->simulations++;
+    if (c->outage_ns == 0) {
+        salvo_plan_result_free(&f->steady);
+        int status = salvo_cli_plan_steady(c, &choice, PLAN_HEADROOM_PERMILLE, seed, &f->steady,
+                                           broken);
+        f->simulated_records += f->steady.records;
+        return status;
+    }
+    salvo_plan_result_free(&f->outage);
+    int status = salvo_cli_plan_outage(c, &choice, PLAN_HEADROOM_PERMILLE, seed,
+                                       f->outage_shrunk_permille, &f->outage, broken);
+    f->simulated_records += f->outage.records;
+    return status;
+}
+
+int salvo_cli_plan_least_buffer(const salvo_plan_case *c, salvo_plan_found *f, uint64_t seed,
+                                uint64_t low, uint64_t high, uint64_t *least)
+{
+    while (high - low > MIB && high - low > high / 64) {
+        uint64_t middle = (low + (high - low) / 2) / MIB * MIB;
+        salvo_plan_limit broken;
+        int status = fits(c, f, seed, middle, &broken);
+        if (status != 0)
+            return status;
+        if (broken == PLAN_FITS)
+            high = middle;
+        else
+            low = middle;
+    }
+    *least = high;
+    return 0;
+}
+
+/* The least buffer that the engine takes at all with these settings. */
+static uint64_t floor_bytes(const salvo_plan_case *c, const salvo_plan_choice *choice)
+{
+    salvo_config *config = salvo_cli_plan_config(c, choice);
+    uint64_t message = salvo_cli_config_number(config, "max_message_bytes", 1000000);
+    uint64_t fixed = salvo_cli_config_number(config, "ring_bytes", 0);
+    salvo_config_free(config);
+    uint64_t ring = 64 << 10; /* a ring holds four of the largest, the arena four more and spare */
+    while (ring < 4 * (message + 1024))
+        ring *= 2;
+    uint64_t least = (choice->flushers * (ring + 2 * message + 4 * MIB)) * 4 / 3 + MIB;
+    if (least < 4 * ring * choice->flushers)
+        least = 4 * ring * choice->flushers;
+    if (fixed != 0) { /* as many as cores, where the user says how large */
+        uint64_t rings = fixed * c->model.host.cores * choice->flushers;
+        least = (rings + choice->flushers * (4 * MIB + 2 * message)) * 4 / 3 + MIB;
+        least = least < 2 * rings ? 2 * rings : least;
+    }
+    if (least < 4 * choice->batch_bytes)
+        least = 4 * choice->batch_bytes;
+    return (least + MIB - 1) / MIB * MIB;
+}
+
+static void explain_outage(const salvo_plan_case *c, salvo_plan_found *f, salvo_plan_limit broken)
+{
+    char why[PLAN_TEXT], is[24], wanted[24];
+    const salvo_plan_result *r = &f->outage;
+    uint64_t recovery_ns = r->recovery_ns == UINT64_MAX
+                               ? UINT64_MAX
+                               : r->recovery_ns * 1000 / f->outage_shrunk_permille;
+    times(recovery_ns, is, sizeof is);
+    times(c->recovery_ns, wanted, sizeof wanted);
+    if (broken == PLAN_RECOVERY && recovery_ns == UINT64_MAX)
+        snprintf(why, sizeof why,
+                 "recovery: %s after the outage %llu messages still wait; %s are allowed: the "
+                 "broker is too slow to catch up, or the rate too high", wanted,
+                 (unsigned long long)(r->ledger.pending * 1000 / f->outage_shrunk_permille),
+                 wanted);
+    else if (broken == PLAN_RECOVERY)
+        snprintf(why, sizeof why, "recovery: catching up takes %s; %s are asked for", is, wanted);
+    else
+        snprintf(why, sizeof why,
+                 "outage: %llu messages do not survive, even with 1,024 GiB: %s",
+                 (unsigned long long)(r->ledger.offered - r->ledger.accepted + r->ledger.expired),
+                 salvo_cli_plan_limit_name(broken));
+    impossible(f, broken, why);
+}
+
+static int choose_buffer(const salvo_plan_case *c, salvo_plan_found *f)
+{
+    uint64_t low = floor_bytes(c, &f->choice), records = 0;
+    salvo_plan_limit broken = PLAN_REFUSED;
+    int status;
+    f->outage_shrunk_permille = 1000;
+    if (c->outage_ns != 0) {
+        records = salvo_cli_plan_rate(c, PLAN_HEADROOM_PERMILLE) *
+                  ((c->outage_ns + c->recovery_ns) / 1000000) / 1000;
+        uint64_t shrink = records > OUTAGE_RECORDS ? OUTAGE_RECORDS * UINT64_C(1000) / records
+                                                   : 1000;
+        f->outage_shrunk_permille = shrink < 20 ? 20 : shrink;
+        low = low * 1000 / f->outage_shrunk_permille / MIB * MIB + MIB;
+    }
+    uint64_t high = low;
+    for (;;) {
+        status = fits(c, f, c->seed, high, &broken);
+        if (status != 0)
+            return status;
+        if (broken == PLAN_FITS)
+            break;
+        if (broken == PLAN_RECOVERY || high >= (UINT64_C(512) << 30)) {
+            explain_outage(c, f, broken);
+            return 0;
+        }
+        low = high;
+        high *= 2;
+    }
+    if (high != low)
+        status = salvo_cli_plan_least_buffer(c, f, c->seed, low, high, &high);
+    f->choice.buffer_bytes = high;
+    return status;
+}
+
+/* A message must outlive the outage and what lies before it: twice that, in whole 10 s. */
+static void choose_deadline(const salvo_plan_case *c, salvo_plan_found *f)
+{
+    uint64_t need_ms = (c->outage_ns + c->recovery_ns) / 1000000 * 2;
+    uint64_t usual_ms = 120000;
+    f->choice.delivery_timeout_ms = c->outage_ns == 0 || need_ms <= usual_ms
+                                        ? usual_ms
+                                        : (need_ms + 9999) / 10000 * 10000;
+}
+
+int salvo_cli_plan_search(const salvo_plan_case *c, salvo_plan_found *f)
+{
+    salvo_plan_limit broken;
+    int status = choose_flushers(c, f);
+    if (status != 0 || !f->possible)
+        return status;
+    choose_deadline(c, f);
+    status = choose_buffer(c, f);
+    if (status != 0 || !f->possible)
+        return status;
+    status = try_steady(c, f, &f->choice, &broken);
+    while (status == 0 && broken == PLAN_REFUSED && f->choice.buffer_bytes < UINT64_C(1) << 40) {
+        f->choice.buffer_bytes += f->choice.buffer_bytes / 4; /* bursts shrink less well */
+        status = try_steady(c, f, &f->choice, &broken);
+    }
+    if (status == 0 && broken == PLAN_P99) { /* a tighter buffer closes batches early */
+        f->choice.buffer_bytes += f->choice.buffer_bytes / 2;
+        status = try_steady(c, f, &f->choice, &broken);
+    }
+    if (status == 0 && broken != PLAN_FITS)
+        impossible(f, broken, "p99: it holds with ample memory only; lower the linger by --set");
+    return status;
+}

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The fit of a broker model. Costs: every set of coefficients that may be 0 is solved exactly and
+ * the best one without a negative is taken (eight sets of three). Window and servers: each pair
+ * plays the measured flows, as the planner would, and the one that comes nearest is taken.
+ */
+#include "probe_fit.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    FLIGHT_MOST = 256,
+    PLAYED = 4000,                  /* requests of a flow */
+    MERGED_BYTES = 1000000,         /* most that librdkafka puts into a request */
+    MERGED_RECORDS = 10000
+};
+
+double salvo_fit_ns(const salvo_fit_cost *cost, double bytes, double records)
+{
+    return cost->base_ns + bytes * cost->per_byte_ns + records * cost->per_record_ns;
+}
+
+/* Solve the n equations of a in place (Gauss with pivots); false: they are dependent. */
+static bool solve(double a[3][4], int n)
+{
+    for (int i = 0; i < n; i++) {
+        int pivot = i;
+        for (int k = i + 1; k < n; k++)
+            if (fabs(a[k][i]) > fabs(a[pivot][i]))
+                pivot = k;
+        if (fabs(a[pivot][i]) < 1e-12)
+            return false;
+        for (int j = 0; j <= n; j++) {
+            double swap = a[i][j];
+            a[i][j] = a[pivot][j];
+            a[pivot][j] = swap;
+        }
+        for (int k = 0; k < n; k++) {
+            double factor = k == i ? 0 : a[k][i] / a[i][i];
+            for (int j = i; j <= n && factor != 0; j++)
+                a[k][j] -= factor * a[i][j];
+        }
+    }
+    return true;
+}
+
+/* The rows divided by the measured time, so that errors are relative; columns scaled to be of
+ * one size. */
+static void row_of(const salvo_fit_point *p, const double scale[3], double row[3])
+{
+    row[0] = scale[0] / p->ns;
+    row[1] = p->bytes * scale[1] / p->ns;
+    row[2] = p->records * scale[2] / p->ns;
+}
+
+static bool fit_set(const salvo_fit_point *points, size_t count, unsigned set,
+                    const double scale[3], double x[3])
+{
+    double a[3][4] = {{0}}, row[3];
+    int columns[3], n = 0;
+    for (int i = 0; i < 3; i++)
+        if ((set >> i & 1) != 0)
+            columns[n++] = i;
+    for (size_t p = 0; p < count; p++) {
+        row_of(&points[p], scale, row);
+        for (int i = 0; i < n; i++) {
+            for (int j = 0; j < n; j++)
+                a[i][j] += row[columns[i]] * row[columns[j]];
+            a[i][n] += row[columns[i]];
+        }
+    }
+    if (!solve(a, n))
+        return false;
+    memset(x, 0, 3 * sizeof *x);
+    for (int i = 0; i < n; i++) {
+        x[columns[i]] = a[i][n] / a[i][i] * scale[columns[i]];
+        if (x[columns[i]] < 0)
+            return false;
+    }
+    return true;
+}
+
+static double error_of(const salvo_fit_point *points, size_t count, const salvo_fit_cost *cost)
+{
+    double sum = 0;
+    for (size_t i = 0; i < count; i++) {
+        double e = salvo_fit_ns(cost, points[i].bytes, points[i].records) / points[i].ns - 1;
+        sum += e * e;
+    }
+    return sum;
+}
+
+bool salvo_fit_request(const salvo_fit_point *points, size_t count, salvo_fit_cost *cost)
+{
+    double scale[3] = {0}, best = INFINITY;
+    if (count < 3)
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        if (!(points[i].ns > 0))
+            return false;
+        scale[0] += points[i].ns / (double)count;
+        scale[1] = fmax(scale[1], points[i].bytes);
+        scale[2] = fmax(scale[2], points[i].records);
+    }
+    scale[1] = scale[1] > 0 ? scale[0] / scale[1] : 1;
+    scale[2] = scale[2] > 0 ? scale[0] / scale[2] : 1;
+    for (unsigned set = 1; set < 8; set++) {
+        double x[3];
+        if (!fit_set(points, count, set, scale, x))
+            continue;
+        salvo_fit_cost c = {x[0], x[1], x[2]};
+        double error = error_of(points, count, &c);
+        if (error < best) {
+            best = error;
+            *cost = c;
+        }
+    }
+    return best < INFINITY;
+}
+
+/* ---- Flows ---- */
+
+typedef struct play {
+    const salvo_fit_flow *flow;
+    const salvo_fit_cost *service;
+    const salvo_fit_client *client;
+    uint32_t window, servers;
+    double now, thread_free, library_free;
+    double waiting_at[FLIGHT_MOST];    /* when the client has handed it over */
+    uint32_t waiting_part[FLIGHT_MOST];
+    uint32_t waiting, sent, next_part;
+    double end[FLIGHT_MOST], length[FLIGHT_MOST]; /* end 0: not yet served */
+    uint32_t batches[FLIGHT_MOST];
+    uint64_t done;
+} play;
+
+/* The client makes one more request. */
+static void hand_over(play *p)
+{
+    double begin = fmax(p->now, p->thread_free), cost;
+    cost = salvo_fit_ns(&p->client->thread, p->flow->bytes, p->flow->records);
+    p->thread_free = begin + cost;
+    begin = fmax(p->thread_free, p->library_free);
+    cost = salvo_fit_ns(&p->client->library, p->flow->bytes, p->flow->records);
+    p->library_free = begin + cost; /* the service time has it in it: what follows waits */
+    p->waiting_at[p->waiting] = begin;
+    p->waiting_part[p->waiting++] = p->next_part++ % p->flow->partitions;
+}
+
+static void cut(play *p, uint32_t i)
+{
+    p->waiting--;
+    memmove(&p->waiting_at[i], &p->waiting_at[i + 1], (p->waiting - i) * sizeof p->waiting_at[0]);
+    memmove(&p->waiting_part[i], &p->waiting_part[i + 1],
+            (p->waiting - i) * sizeof p->waiting_part[0]);
+}
+
+static void send_first(play *p)
+{
+    uint32_t part = p->waiting_part[0], taken = 1;
+    cut(p, 0);
+    for (uint32_t i = 0; p->client->merges && i < p->waiting;) {
+        if (p->waiting_part[i] != part || p->waiting_at[i] > p->now) {
+            i++;
+            continue;
+        }
+        if ((taken + 1) * p->flow->bytes > MERGED_BYTES ||
+            (taken + 1) * p->flow->records > MERGED_RECORDS)
+            break;
+        taken++;
+        cut(p, i);
+    }
+    p->batches[p->sent] = taken;
+    p->end[p->sent] = 0;
+    p->length[p->sent++] = salvo_fit_ns(p->service, taken * p->flow->bytes,
+                                        taken * p->flow->records);
+}
+
+static void move(play *p)
+{
+    while (p->waiting != 0 && p->sent < p->window && p->waiting_at[0] <= p->now)
+        send_first(p);
+    for (uint32_t i = 0; i < p->sent && i < p->servers; i++) /* in the order of sending */
+        if (p->end[i] == 0)
+            p->end[i] = p->now + p->length[i];
+}
+
+static bool step(play *p)
+{
+    double next = INFINITY;
+    uint32_t which = FLIGHT_MOST;
+    for (uint32_t i = 0; i < p->sent; i++)
+        if (p->end[i] != 0 && p->end[i] < next) {
+            next = p->end[i];
+            which = i;
+        }
+    if (p->waiting != 0 && p->sent < p->window && p->waiting_at[0] < next) {
+        p->now = fmax(p->now, p->waiting_at[0]);
+        return true;
+    }
+    if (which == FLIGHT_MOST)
+        return false;
+    uint32_t batches = p->batches[which];
+    p->now = next;
+    p->done += batches;
+    p->sent--;
+    memmove(&p->end[which], &p->end[which + 1], (p->sent - which) * sizeof p->end[0]);
+    memmove(&p->length[which], &p->length[which + 1], (p->sent - which) * sizeof p->length[0]);
+    memmove(&p->batches[which], &p->batches[which + 1],
+            (p->sent - which) * sizeof p->batches[0]);
+    while (batches-- > 0)
+        hand_over(p);
+    return true;
+}
+
+double salvo_fit_rate(const salvo_fit_flow *flow, const salvo_fit_cost *service,
+                      const salvo_fit_client *client, uint32_t window, uint32_t servers)
+{
+    play *p = calloc(1, sizeof *p);
+    double begin = 0, rate = 0;
+    uint64_t before = 0;
+    if (p == NULL || flow->in_flight == 0 || flow->in_flight > FLIGHT_MOST || window == 0) {
+        free(p);
+        return 0;
+    }
+    *p = (play){.flow = flow, .service = service, .client = client, .window = window,
+                .servers = servers};
+    for (uint32_t i = 0; i < flow->in_flight; i++)
+        hand_over(p);
+    move(p);
+    while (p->done < PLAYED && step(p)) {
+        move(p);
+        if (before == 0 && p->done >= PLAYED / 4) {
+            before = p->done;
+            begin = p->now;
+        }
+    }
+    if (p->now > begin)
+        rate = (double)(p->done - before) / (p->now - begin) * 1e9;
+    double busy = salvo_fit_ns(&client->thread, flow->bytes, flow->records) +
+                  salvo_fit_ns(&client->library, flow->bytes, flow->records) +
+                  client->host_share * salvo_fit_ns(service, flow->bytes, flow->records);
+    if (client->cores > 0 && busy > 0 && !client->merges)
+        rate = fmin(rate, client->cores * 1e9 / busy);
+    free(p);
+    return rate;
+}
+
+salvo_fit_window salvo_fit_flows(const salvo_fit_flow *flows, size_t count,
+                                 const salvo_fit_cost *service, const salvo_fit_client *client,
+                                 uint32_t most)
+{
+    static const uint32_t servers[] = {1, 2, 3, 4, 5, 6, 8, 12, 16},
+                          windows[] = {64, 32, 24, 16, 12, 10, 8, 7, 6, 5, 4, 3, 2, 1};
+    enum { SERVERS = sizeof servers / sizeof *servers, WINDOWS = sizeof windows / sizeof *windows };
+    salvo_fit_window best = {.window = 1, .servers = 1, .error = INFINITY};
+    for (size_t k = 0; k < SERVERS; k++)
+        for (size_t w = 0; w < WINDOWS && windows[w] >= servers[k]; w++) {
+            double sum = 0;
+            if (windows[w] > most)
+                continue;
+            for (size_t i = 0; i < count; i++) {
+                double rate = salvo_fit_rate(&flows[i], service, client, windows[w], servers[k]);
+                double e = flows[i].per_s > 0 && rate > 0 ? log(rate / flows[i].per_s) : 0;
+                sum += fabs(e); /* not its square: what a hiccup spoilt counts once */
+            }
+            double error = sum / (double)(count != 0 ? count : 1);
+            if (error < best.error * 0.97 - 1e-6)
+                best = (salvo_fit_window){windows[w], servers[k],
+                                          w != 0 && windows[w] != most, error};
+        }
+    return best;
+}
+
+/* ---- Quantiles ---- */
+
+static int ascending(const void *a, const void *b)
+{
+    int64_t x, y;
+    memcpy(&x, a, sizeof x);
+    memcpy(&y, b, sizeof y);
+    return (x > y) - (x < y);
+}
+
+double salvo_fit_percentile(const int64_t *sorted, size_t count, double percentile)
+{
+    if (count == 0)
+        return 0;
+    double at = percentile / 100 * (double)(count - 1);
+    size_t low = (size_t)at, high = low + 1 < count ? low + 1 : low;
+    return (double)sorted[low] + (at - (double)low) * (double)(sorted[high] - sorted[low]);
+}
+
+void salvo_fit_quantiles(int64_t *values, size_t count, int64_t *table, size_t size)
+{
+    qsort(values, count, sizeof *values, ascending);
+    for (size_t i = 0; i < size; i++)
+        table[i] = (int64_t)salvo_fit_percentile(values, count,
+                                                 100.0 * (double)i / (double)(size - 1));
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * From measured requests to a broker model: the cost of a request, how many are in flight and
+ * served at a time, and tables of quantiles. No I/O and no time: the same figures, the same model.
+ */
+#ifndef SALVO_CLI_PROBE_FIT_H
+#define SALVO_CLI_PROBE_FIT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct salvo_fit_point { /* of one shape of request */
+    double bytes, records, ns;
+} salvo_fit_point;
+
+typedef struct salvo_fit_cost {
+    double base_ns, per_byte_ns, per_record_ns;
+} salvo_fit_cost;
+
+/* Least squares of the relative errors, no coefficient below 0. False: fewer than 3 points, or
+ * one whose ns is not positive. */
+bool salvo_fit_request(const salvo_fit_point *points, size_t count, salvo_fit_cost *cost);
+double salvo_fit_ns(const salvo_fit_cost *cost, double bytes, double records);
+
+/* So many requests are kept in flight; each that comes back is sent again at once. */
+typedef struct salvo_fit_flow {
+    double bytes, records; /* of each */
+    uint32_t in_flight, partitions;
+    double per_s;          /* measured */
+} salvo_fit_flow;
+
+typedef struct salvo_fit_client { /* of this side, for each batch: one after the other */
+    salvo_fit_cost thread, library;
+    bool merges; /* what waits for a partition leaves in one request */
+    double cores, host_share; /* cores, and how much of service they spend on the broker */
+} salvo_fit_client;
+
+/* What a broker with such a window and so many servers would do. */
+double salvo_fit_rate(const salvo_fit_flow *flow, const salvo_fit_cost *service,
+                      const salvo_fit_client *client, uint32_t window, uint32_t servers);
+
+typedef struct salvo_fit_window {
+    uint32_t window, servers;
+    bool window_seen; /* else it is the largest that was tried or may be */
+    double error;     /* mean of the relative errors */
+} salvo_fit_window;
+
+/* The pair that explains the flows best, with a window of at most `most`; the simpler of two that
+ * do it alike. */
+salvo_fit_window salvo_fit_flows(const salvo_fit_flow *flows, size_t count,
+                                 const salvo_fit_cost *service, const salvo_fit_client *client,
+                                 uint32_t most);
+
+/* Sorts values; size quantiles at equal steps of probability. */
+void salvo_fit_quantiles(int64_t *values, size_t count, int64_t *table, size_t size);
+double salvo_fit_percentile(const int64_t *sorted, size_t count, double percentile);
+
+#endif

@@ -1,0 +1,213 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# salvo bench: the account of a run, what a stall looks like, files that it writes and plays,
+# bounds, merging, comparing; usage. With a server in SALVO_TEST_KAFKA, SALVO_TEST_REDIS or
+# SALVO_TEST_RABBITMQ also that a run's topics are gone afterwards.
+# shellcheck source=tests/cli/common.sh
+. "$(dirname "$0")/common.sh"
+
+# number FILE PATH: a member of a JSON file, e.g. columns.call.count; "None" for null
+number() {
+    python3 - "$1" "$2" <<'PY'
+import functools, json, sys
+print(functools.reduce(lambda o, k: o[k], sys.argv[2].split('.'), json.load(open(sys.argv[1]))))
+PY
+}
+is() { [ "$(number "$1" "$2")" = "$3" ] || fail "$2 is $(number "$1" "$2") instead of $3"; }
+bench() { run bench --quiet --broker memory "$@"; }
+
+# --- the account -----------------------------------------------------------------------------
+bench --rate 2k --duration 3s --warmup 500ms --threads 2 --topics 2 --consume --keys 100:zipf \
+    --out a.json --hdr a.hlog
+status_is 0
+out_has '2,000 messages/s offered'
+out_has '^acknowledged '
+for column in call accepted acknowledged consumed; do
+    is a.json "columns.$column.count" 6000
+    is a.json "columns.$column.infinite" 0
+done
+is a.json ledger.offered 7000
+is a.json ledger.acknowledged 7000
+is a.json load.topics 2
+grep -q '^#\[Histogram log format version 1.3\]' a.hlog || fail "no HdrHistogram log"
+[ "$(grep -c '^Tag=acknowledged,' a.hlog)" -ge 2 ] || fail "no interval a second"
+if python3 -c 'import hdrh' 2>/dev/null; then
+    python3 - <<'PY' || fail "hdrh reads other values"
+import json
+from hdrh.histogram import HdrHistogram
+from hdrh.log import HistogramLogReader
+sums, reader = {}, HistogramLogReader('a.hlog', HdrHistogram(1, 3600000000000, 3))
+while True:
+    h = reader.get_next_interval_histogram()
+    if h is None:
+        break
+    sums.setdefault(h.get_tag(), HdrHistogram(1, 3600000000000, 3)).add(h)
+for name, column in json.load(open('a.json'))['columns'].items():
+    assert sums[name].get_total_count() == column['count'], name
+    assert abs(sums[name].get_value_at_percentile(99) - column['p99_ns']) <= column['p99_ns'] / 500
+    whole = HdrHistogram.decode(column['hdr'])
+    assert whole.get_total_count() == column['count'], name
+PY
+fi
+
+# --- refused and failed messages are infinite ------------------------------------------------
+bench --rate 1k --duration 1s --warmup 0 --out r.json -s memory_script='ok;reject*1000000' \
+    --fail-if 'p50>1m' --fail-if 'accepted.p50>1m'
+status_is 2
+bench --rate 1k --duration 1s --warmup 0 --out r.json -s memory_script='ok;reject*1000000' \
+    --fail-if 'p50>10s' --fail-if 'call.p50>10s'
+status_is 1
+err_has '--fail-if p50>10s: it is never'
+is r.json columns.acknowledged.infinite 1000
+is r.json columns.acknowledged.p50_ns None
+is r.json columns.accepted.infinite 0
+grep -q 'call.p50>10s: it is' err && fail "the call is not slow"
+
+# --- a server that stalls: messages that were due meanwhile show it ----------------------------
+bench --rate 2k --size 15000 --duration 6s --warmup 0 --out s.json -s full_policy=block \
+    -s buffer_bytes=$((8388608 + $(nproc) * 262144)) -s ring_bytes=131072 \
+    -s max_message_bytes=16384 -s max_in_flight_batches=4 -s batch_messages=4 \
+    -s memory_script='ok*500;down:1s' --fail-if 'accepted.p99.9>300ms' \
+    --fail-if 'acknowledged.p99.9>500ms'
+status_is 1
+err_has '--fail-if accepted.p99.9>300ms: it is'
+err_has '--fail-if acknowledged.p99.9>500ms: it is'
+is s.json columns.acknowledged.infinite 0
+
+# --- schedule files ----------------------------------------------------------------------------
+run bench --rate 500:1s,2k:1s --arrivals poisson --size 50-500 --duration 2s --warmup 0 \
+    --payload text --write-schedule x.schedule
+status_is 0
+run bench --rate 500:1s,2k:1s --arrivals poisson --size 50-500 --duration 2s --warmup 0 \
+    --payload text --write-schedule y.schedule
+cmp -s x.schedule y.schedule || fail "the same load gives another schedule"
+bench --schedule x.schedule --out p.json
+status_is 0
+messages=$((($(stat -c %s x.schedule) - 4096) / 16))
+is p.json columns.acknowledged.count "$messages"
+is p.json load.size 50-500
+bench --schedule x.schedule --rate 5
+status_is 2
+err_has '--schedule: the file says'
+head -c 5000 x.schedule >cut.schedule
+bench --schedule cut.schedule
+status_is 1
+err_has 'messages are promised'
+bench --schedule /dev/null
+status_is 1
+err_has 'not a schedule file'
+
+# --- traces --------------------------------------------------------------------------------------
+python3 - <<'PY'
+import gzip, json, struct
+header = json.dumps({'format': 'salvo-trace', 'version': 1, 'topics': ['a'], 'records': 0})
+records = [struct.pack('<QIIHHI', i * 1000000, 10 + i % 90, i % 7, 0, 0, 0) for i in range(2000)]
+trace = (header.ljust(4095) + '\n').encode() + b''.join(records)
+gzip.open('t.trace', 'wb').write(trace)
+open('plain.trace', 'wb').write(trace)
+open('cut.trace', 'wb').write(open('t.trace', 'rb').read()[:1000])
+open('back.trace', 'wb').write(trace + records[3])
+PY
+bench --trace t.trace --scale 2 --warmup 200ms --out t.json
+status_is 0
+is t.json columns.acknowledged.count 1600
+is t.json ledger.offered 2000
+bench --trace plain.trace --duration 500ms --out t.json
+status_is 0
+is t.json columns.acknowledged.count 500
+for wrong in cut:'ends in the middle' back:'times go backwards'; do
+    bench --trace "${wrong%%:*}.trace"
+    status_is 1
+    err_lines 1
+    err_has "${wrong#*:}"
+done
+bench --trace a.json
+status_is 1
+err_has 'not a trace'
+
+# --- scenario, merge, compare --------------------------------------------------------------------
+printf '# a test\nrate = 1k\nduration=1s\nwarmup = 0\nset = linger_us=100\nname = from a file\n' >f
+bench --scenario f --rate 300 --out b.json
+status_is 0
+is b.json columns.call.count 300
+is b.json name 'from a file'
+is b.json settings.linger_us 100
+bench --scenario f --seed 2 --out c.json
+status_is 0
+printf 'rote = 1k\n' >bad
+bench --scenario bad
+status_is 2
+err_has 'did you mean'
+run bench merge --out m.json b.json c.json
+status_is 0
+is m.json columns.acknowledged.count 1300
+is m.json processes 2
+is m.json ledger.offered 1300
+run bench compare a.json a.json
+status_is 0
+out_has '^acknowledged p99 .* to '
+run bench compare c.json,c.json,c.json c.json,c.json,c.json
+out_has 'acknowledged p99 .* 1.000 +1.000 to 1.000  no difference shown'
+run bench compare a.json x.schedule
+status_is 1
+
+# --- bounds --------------------------------------------------------------------------------------
+# One message in flight that takes 20 ms: some 50 messages a second, for a while a few more. On a
+# busy machine the generator may be the limit before.
+bench --until 'p90<300ms' --rate 32 --duration 1s --warmup 0 -s full_policy=block \
+    -s max_in_flight_batches=1 -s batch_messages=1 -s memory_script='delay:20ms*100000000' \
+    --out u.json
+if [ "$status" -eq 0 ]; then
+    rate=$(number u.json until.rate)
+    python3 -c "import sys; sys.exit(not 1 <= $rate <= 150)" || fail "--until found $rate"
+    is u.json until.confirmed 3
+    err_has 'messages/s keep p90<300ms, confirmed 3 times'
+else
+    err_has 'the generator was late'
+fi
+bench --until 'p50<1ns' --rate 100 --duration 100ms --warmup 0
+status_is 1
+err_has 'no rate keeps p50<1ns'
+
+# --- usage and files that cannot be written ---------------------------------------------------
+for wrong in '--rate x' '--size 9-3' '--keys a' '--payload pdf' '--arrivals now' '--until p99>1ms' \
+    '--fail-if p99<1ms' '--fail-if pelf.p99>1ms' '--duration 0' '--threads 0' '--size 4 --consume' \
+    '--until p99<1ms --rate 1k:1s,2k:1s' 'more' '--start-at noon'; do
+    # words are wanted
+    # shellcheck disable=SC2086
+    bench $wrong
+    status_is 2
+    err_lines 1
+done
+bench --out /nonexistent/x
+status_is 1
+err_lines 1
+err_has 'cannot write /nonexistent/x'
+bench --hdr /nonexistent/x
+status_is 1
+bench --rate 10 --duration 100ms --write-schedule /nonexistent/x
+status_is 1
+err_has 'cannot write /nonexistent/x'
+run bench --help
+status_is 0
+out_has '--until'
+
+# --- topics go --------------------------------------------------------------------------------
+gone() { # BROKER KEY ADDRESS
+    [ -n "$3" ] || return 0
+    run bench --quiet --broker "$1" -s "$2=$3" --rate 200 --duration 1s --warmup 0 --consume \
+        --topics 1 --out t.json
+    status_is 0
+    is t.json columns.consumed.infinite 0
+    run consume --broker "$1" -s "$2=$3" --topic "$(number t.json load.topic)" --exit-at-end
+    status_is 1
+    run bench --quiet --broker "$1" -s "$2=$3" --rate 200 --duration 1s --warmup 0 \
+        --existing bench-test-keeps
+    status_is 0
+    run consume --broker "$1" -s "$2=$3" --topic bench-test-keeps --exit-at-end --count 201
+    status_is 0
+}
+gone kafka kafka_bootstrap_servers "${SALVO_TEST_KAFKA:-}"
+gone redis redis_url "${SALVO_TEST_REDIS:-}"
+gone rabbitmq rabbitmq_url "${SALVO_TEST_RABBITMQ:-}"
+verdict

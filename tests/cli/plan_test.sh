@@ -1,0 +1,157 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# `salvo plan`: the same bytes twice, targets that cannot be met, traces and models that are bad,
+# outputs that cannot be written, a core.toml that the library takes, predictions.
+# shellcheck source=tests/cli/common.sh
+. "$(dirname "$0")/common.sh"
+
+# value .a.b FILE
+value() {
+    python3 -c 'import json, sys
+v = json.load(open(sys.argv[2]))
+for key in sys.argv[1].strip(".").split("."):
+    v = v[key]
+print(json.dumps(v))' "$1" "$2"
+}
+
+# Small rates keep this short; the search is the same.
+case=(--rate 3k --size 60-140 --keys 100 --threads 4 --p99 10ms --outage 2s --recovery 4s)
+run plan "${case[@]}" --json --out one.json --toml planned.toml
+status_is 0
+cp out first
+run plan "${case[@]}" --json --out two.json --toml two.toml
+cmp -s first out || fail "the same seed gave other output"
+cmp -s one.json two.json || fail "the same seed gave another file"
+cmp -s planned.toml two.toml || fail "the same seed gave another core.toml"
+[ "$(value .possible one.json)" = true ] || fail "it is possible"
+buffer=$(value .settings.buffer_bytes one.json)
+[ "$(value .in_outage.accepted one.json)" = "$(value .in_outage.offered one.json)" ] ||
+    fail "messages were refused in the outage"
+[ "$(value .as_told.worst_p99_ns one.json)" -le 10000000 ] || fail "p99 is over its target"
+run config --config planned.toml --changed
+status_is 0
+out_has "^buffer_bytes +$buffer +planned.toml"
+out_has "^linger_us +$(value .settings.linger_us one.json) +planned.toml"
+
+# More is needed for more: never less memory for a higher rate or a longer outage.
+run plan "${case[@]}" --rate 30k --json --out higher.json
+[ "$(value .settings.buffer_bytes higher.json)" -ge "$buffer" ] || fail "less memory for more"
+run plan "${case[@]}" --rate 30k --outage 4s --recovery 8s --json --out longer.json
+[ "$(value .settings.buffer_bytes longer.json)" -ge \
+    "$(value .settings.buffer_bytes higher.json)" ] || fail "less memory for a longer outage"
+run plan "${case[@]}" --seed 7
+status_is 0
+out_has '^settings'
+out_has 'buffer_bytes'
+out_has 'what breaks first'
+
+# Targets that cannot be met: one line says which part, and by how much.
+run plan --rate 3k --p99 500us
+status_is 1
+err_lines 1
+err_has 'cannot be met: p99'
+err_has 'too slow'
+run plan --rate 80k --p99 10ms --broker-per-record 20us --broker-servers 1
+status_is 1
+err_lines 1
+err_has 'cannot be met: throughput'
+run plan --rate 30k --p99 100ms --broker-per-record 20us --broker-servers 1 --outage 3s \
+    --recovery 1s
+status_is 1
+err_lines 1
+err_has 'cannot be met: recovery'
+
+# Outputs that cannot be written are met before the search.
+run plan "${case[@]}" --out /nonexistent/plan.json
+status_is 1
+err_lines 1
+err_has '/nonexistent/plan.json: cannot write'
+
+# Models
+cat >model.json <<'JSON'
+{"format": "salvo-broker-model", "version": 1, "driver": "redis", "window": 64, "servers": 1,
+ "name": "a test's", "measured": {"bytes": [100, 1000]},
+ "service": {"base_ns": 200000, "per_byte_ps": 1000, "per_record_ps": 1000000,
+             "residual_ns": [-10000, 0, 50000]},
+ "client": {"cores": 2, "flusher": {"round_ns": 1500, "record_ps": 90000},
+            "overshoot_ns": [1000, 60000]}}
+JSON
+run plan predict --rate 50k --broker-model model.json -s linger_us=2000 --json --out p.json
+status_is 0
+limit=$(value .limit_per_s p.json) # a request of 1 us a record and 0.1 us for its bytes
+[ "$limit" -gt 700000 ] && [ "$limit" -lt 910000 ] || fail "the limit is $limit"
+p50=$(value .p50_ns p.json)
+[ "$p50" -gt 1000000 ] && [ "$p50" -lt 4000000 ] || fail "p50 is $p50"
+out_has '"format": "salvo-prediction"'
+sed 's/"window": 64, //' model.json >bad.json
+run plan predict --rate 1k --broker-model bad.json
+status_is 1
+err_lines 1
+err_has '`window` is missing'
+sed 's/-10000, 0/0, -10000/' model.json >bad.json
+run plan predict --rate 1k --broker-model bad.json
+status_is 1
+err_has 'residual_ns'
+echo '{"format": "salvo-result", "version": 1}' >bad.json
+run plan predict --rate 1k --broker-model bad.json
+err_has 'salvo-broker-model'
+run plan predict --rate 1k --broker-model missing.json
+status_is 1
+err_lines 1
+
+# Traces
+awk 'BEGIN { OFS = ","; print "at_ms,bytes,key,topic"
+             for (i = 0; i < 20000; i++) print i / 4, 50 + i % 100, "k" i % 7, "t" i % 3
+     }' >trace.csv
+run plan predict --trace trace.csv --json
+status_is 0
+out_has '"rate_per_s": 4000,'
+run plan predict --trace trace.csv --scale 1.5 --json
+out_has '"rate_per_s": 6000,'
+python3 - <<'PY'
+import gzip, struct
+head = b'{"format": "salvo-trace", "version": 1, "topics": ["a", "b"]}'
+head += b" " * (4095 - len(head)) + b"\n"
+body = b"".join(struct.pack("<QIIHHI", i * 500000, 100, i % 9, i % 2, 8, 0) for i in range(4000))
+gzip.open("t.gz", "wb").write(head + body)
+open("cut", "wb").write(head + body[:-5])
+open("topic", "wb").write(head + struct.pack("<QIIHHI", 0, 100, 0, 2, 8, 0))
+PY
+run plan predict --trace t.gz --json
+status_is 0
+out_has '"rate_per_s": 2000,'
+for bad in cut topic; do
+    run plan predict --trace $bad
+    status_is 1
+    err_lines 1
+    err_has "$bad: "
+done
+printf 'at_s,bytes\n1,100\n0.5,100\n' >bad.csv
+run plan predict --trace bad.csv
+status_is 1
+err_has 'message 2 comes before'
+printf 'at_s,bytes\n1,many\n' >bad.csv
+run plan predict --trace bad.csv
+err_has 'line 2: bytes'
+printf 'hello\n' >bad.csv
+run plan predict --trace bad.csv
+err_lines 1
+
+# The command line
+run plan
+status_is 2
+err_lines 1
+run plan --rate fast
+status_is 2
+err_has 'not a number such as'
+run plan --rate 1k --outage 10s:sulk
+status_is 2
+err_has 'black-hole'
+run plan --traffic rate=1k,color=red
+status_is 2
+err_has 'color'
+run plan --traffic rate=3k,size=100,keys=10,zipf,burst=2x:1s/10s --p99 20ms --json
+status_is 0
+run plan --help
+out_has 'salvo plan predict'
+verdict

@@ -1,0 +1,139 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# salvo record: a trace of a live producer, refusals and blocking in it, CSV, caps, bad input.
+# shellcheck source=tests/cli/common.sh
+. "$(dirname "$0")/common.sh"
+mkdir -m 700 "/dev/shm/salvo-record-test-$$" || exit 77
+dir=/dev/shm/salvo-record-test-$$
+trap 'rm -rf "$scratch" "$dir"' EXIT
+
+# look FILE EXPRESSION: of header h and records r, (at_ns, value_bytes, key, topic, key_bytes, fate)
+look() {
+    python3 - "$1" "$2" <<'PY'
+import gzip, json, struct, sys
+data = gzip.open(sys.argv[1]).read()
+h = json.loads(data[:4096])
+assert len(data[4096:]) % 24 == 0 and data[4095:4096] == b'\n'
+r = [struct.unpack_from('<QIIHHI', data, at) for at in range(4096, len(data), 24)]
+assert all(a[0] <= b[0] for a, b in zip(r, r[1:])), 'not in the order of time'
+assert eval(sys.argv[2]), (sys.argv[2], h, r[:3], len(r))
+PY
+}
+see() { look "$1" "$2" 2>py || { cat py; fail "$1: not $2"; }; }
+
+# start ARGUMENT...: a load in the background; waits until it can be watched
+start() {
+    rm -f "$dir"/*
+    "$program" bench --quiet -s "stats_dir=$dir" --warmup 0 "$@" >load.out 2>&1 &
+    load=$!
+    for _ in $(seq 100); do
+        compgen -G "$dir/*.salvo" >/dev/null && return
+        sleep 0.05
+    done
+    fail "no producer to be watched"
+}
+
+# --- a live producer ---------------------------------------------------------------------------
+start -b null --rate 2k --keys 10 --size 50-500 --duration 6s
+sleep 0.5 # past its first message, which is no load
+run record --dir "$dir" --out t.salvo --seconds 2 "$load"
+status_is 0
+err_has ' 0 refused, 0 blocked, 0 lost'
+compgen -G "$dir/*.request" >/dev/null && fail "the request stays"
+run record --dir "$dir" --out again.salvo --seconds 1 # the only one there is
+status_is 0
+wait "$load"
+[ -z "$(ls "$dir")" ] || fail "the producer leaves $(ls "$dir")"
+see t.salvo 'h["format"] == "salvo-trace" and h["version"] == 1 and h["records"] == len(r)'
+see t.salvo '2000 < len(r) < 4500 and h["topics"][0].startswith("salvo-bench-")'
+see t.salvo 'all(50 <= x[1] <= 500 and x[2] != 0 and 1 <= x[4] <= 2 and x[5] == 0 for x in r)'
+see t.salvo 'len({x[2] for x in r}) == 10 and r[0][0] == 0'
+see again.salvo 'len(r) > 500'
+# Another recording, another salt: the same ten keys are other hashes.
+python3 - <<'PY' || fail "keys of two recordings can be compared"
+import gzip, struct
+keys = [{struct.unpack_from('<Q2I', d, at)[2] for at in range(4096, len(d), 24)}
+        for d in (gzip.open(f).read() for f in ('t.salvo', 'again.salvo'))]
+assert len(keys[0] & keys[1]) < 3, keys
+PY
+run bench --quiet -b null --trace t.salvo --out b.json
+status_is 0
+run plan predict --trace t.salvo -b redis
+status_is 0
+
+# --- demand that was throttled is seen -----------------------------------------------------------
+small=(-s "buffer_bytes=$((8388608 + $(nproc) * 262144))" -s ring_bytes=131072
+    -s max_message_bytes=16384 -s max_in_flight_batches=4 -s batch_messages=4)
+start -b memory --rate 2k --size 15000 --duration 5s -s full_policy=fail "${small[@]}" \
+    -s memory_script='ok*1200;down:1s'
+run record --dir "$dir" --out full.salvo --seconds 8 "$load"
+status_is 0
+wait "$load"
+err_has 'the producer has ended'
+see full.salvo 'sum(x[5] == 0xffffffff for x in r) > 100'
+start -b memory --rate 2k --size 15000 --duration 5s -s full_policy=block "${small[@]}" \
+    -s memory_script='ok*1200;down:1s'
+run record --dir "$dir" --out blocked.salvo --seconds 4 "$load"
+status_is 0
+kill "$load" && wait "$load"
+see blocked.salvo '300000 < max(x[5] for x in r if x[5] < 0xfffffffe) < 5000000'
+
+# --- the cap -------------------------------------------------------------------------------------
+start -b null --rate 50k --keys 1000 --size 10-900 --duration 6s
+run record --dir "$dir" --out cap.salvo --seconds 5 --max-bytes 100k "$load"
+status_is 0
+err_has 'cut by --max-bytes'
+kill "$load" && wait "$load"
+[ "$(stat -c %s cap.salvo)" -le 100000 ] || fail "larger than its cap"
+see cap.salvo 'h["truncated"] and len(r) > 1000'
+
+# --- CSV --------------------------------------------------------------------------------------
+cat >c.csv <<'CSV'
+topic,at_ms,bytes,key,more
+orders,1.5,200,b,x
+orders,0.5,100,a,x
+"even,ts ""q""",1,300,a,x
+CSV
+run record --from-csv c.csv --out c.salvo --scale 2
+status_is 0
+see c.salvo '[x[0] for x in r] == [0, 250000, 500000] and [x[1] for x in r] == [100, 300, 200]'
+see c.salvo 'r[0][2] == r[1][2] != r[2][2] and h["topics"] == ["orders", "even,ts \"q\""]'
+while IFS='|' read -r text told; do
+    printf '%b' "$text" >bad.csv
+    run record --from-csv bad.csv --out bad.salvo
+    status_is 1
+    err_lines 1
+    err_has "$told"
+    [ ! -e bad.salvo ] || fail "a trace of bad input"
+done <<'BAD'
+time,bytes\n1,2\n|line 1
+at_s,at_ms,bytes\n1,1,2\n|line 1
+at_s,bytes\n1,2\nx,3\n|line 3: not a time
+at_s,bytes\n-1,2\n|line 2: not a time
+at_s,bytes\n1,-2\n|line 2: not a number of bytes
+at_s,bytes\n1\n|line 2: too few columns
+at_s,bytes\n|holds no messages
+BAD
+
+# --- usage ------------------------------------------------------------------------------------
+run record --dir "$dir" --out x.salvo
+status_is 1
+err_has 'no producer of this user runs'
+run record --dir "$dir" --out x.salvo nobody
+status_is 1
+err_has 'no running producer is '
+run record --from-csv c.csv --out /nonexistent/x
+status_is 1
+err_has 'cannot write /nonexistent/x'
+for wrong in '' '--out x --seconds 0' '--out x --max-bytes 5' '--out x --scale 0' '--out x a b' \
+    '--out x --from-csv c.csv 12'; do
+    # words are wanted
+    # shellcheck disable=SC2086
+    run record $wrong
+    status_is 2
+    err_lines 1
+done
+run record --help
+status_is 0
+out_has '--from-csv'
+verdict

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The fit of a broker model recovers what synthetic measurements were made of.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "plan/draw.h"
+#include "probe_fit.h"
+
+#include <math.h>
+#include <string.h>
+
+static const uint32_t flights[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32};
+enum { FLIGHTS = sizeof flights / sizeof *flights };
+
+static void near(double is, double should, double share)
+{
+    if (fabs(is - should) > share * fabs(should) + 1e-9)
+        fail_msg("%f instead of %f", is, should);
+}
+
+static void costs_are_recovered(void **state)
+{
+    const salvo_fit_cost truth = {700000, 1.5, 90};
+    static const double shapes[][2] = {{100, 1}, {1000, 1}, {100000, 1}, {1000, 10}, {10000, 10},
+                                       {10000, 100}, {400000, 100}, {16000, 1000},
+                                       {400000, 1000}, {64000, 4000}};
+    salvo_fit_point points[10];
+    salvo_fit_cost cost;
+    salvo_draw draw = salvo_draw_stream(1, 2, 3);
+    (void)state;
+    for (int i = 0; i < 10; i++) { /* up to 2 % off */
+        double off = 0.98 + 0.0004 * (double)salvo_draw_below(&draw, 101);
+        points[i] = (salvo_fit_point){shapes[i][0], shapes[i][1], 0};
+        points[i].ns = salvo_fit_ns(&truth, shapes[i][0], shapes[i][1]) * off;
+    }
+    assert_true(salvo_fit_request(points, 10, &cost));
+    near(cost.base_ns, truth.base_ns, 0.03);
+    near(cost.per_byte_ns, truth.per_byte_ns, 0.05);
+    near(cost.per_record_ns, truth.per_record_ns, 0.1);
+}
+
+static void no_coefficient_is_negative(void **state)
+{
+    /* The more records the faster: no reason to believe it. */
+    const salvo_fit_point points[] = {{1000, 1, 100}, {1000, 10, 95}, {1000, 100, 90},
+                                      {9000, 100, 180}};
+    salvo_fit_cost cost;
+    (void)state;
+    assert_true(salvo_fit_request(points, 4, &cost));
+    assert_true(cost.base_ns >= 0 && cost.per_byte_ns >= 0 && cost.per_record_ns >= 0);
+    assert_true(cost.per_record_ns == 0);
+    near(cost.per_byte_ns, 0.0106, 0.1);
+}
+
+static void too_little_is_refused(void **state)
+{
+    const salvo_fit_point two[] = {{1, 1, 5}, {2, 1, 6}};
+    const salvo_fit_point none[] = {{1, 1, 5}, {2, 1, 0}, {3, 1, 2}};
+    salvo_fit_cost cost;
+    (void)state;
+    assert_false(salvo_fit_request(two, 2, &cost));
+    assert_false(salvo_fit_request(none, 3, &cost));
+}
+
+static size_t make_flows(salvo_fit_flow *flows, const salvo_fit_cost *service,
+                         const salvo_fit_client *client, uint32_t window, uint32_t servers)
+{
+    static const double shapes[][2] = {{10000, 100}, {100000, 1000}};
+    size_t n = 0;
+    salvo_draw draw = salvo_draw_stream(window, servers, 1);
+    for (int s = 0; s < 2; s++)
+        for (int i = 0; i < FLIGHTS; i++) {
+            flows[n] = (salvo_fit_flow){shapes[s][0], shapes[s][1], flights[i], 1, 0};
+            flows[n].per_s = salvo_fit_rate(&flows[n], service, client, window, servers) *
+                             (0.99 + 0.0002 * (double)salvo_draw_below(&draw, 101));
+            n++;
+        }
+    return n;
+}
+
+static void window_and_servers_are_recovered(void **state)
+{
+    static const uint32_t pairs[][2] = {{1, 1}, {5, 1}, {5, 2}, {5, 3}, {8, 4}, {3, 3}};
+    const salvo_fit_cost service = {600000, 1, 20};
+    const salvo_fit_client client = {.thread = {2000, 0.01, 30}, .library = {5000, 0.02, 50},
+                                     .merges = true};
+    salvo_fit_flow flows[2 * FLIGHTS];
+    (void)state;
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        size_t n = make_flows(flows, &service, &client, pairs[i][0], pairs[i][1]);
+        salvo_fit_window w = salvo_fit_flows(flows, n, &service, &client, 64);
+        if (w.window != pairs[i][0] || w.servers != pairs[i][1])
+            fail_msg("window %u, servers %u instead of %u, %u", w.window, w.servers, pairs[i][0],
+                     pairs[i][1]);
+        assert_true(w.window_seen && w.error < 0.03);
+    }
+}
+
+/* Where nothing is merged, a window above the servers cannot be seen, and is not invented. */
+static void what_cannot_be_seen_is_not_invented(void **state)
+{
+    const salvo_fit_cost service = {100000, 1, 100};
+    const salvo_fit_client client = {.thread = {2000, 0.01, 30}};
+    salvo_fit_flow flows[2 * FLIGHTS];
+    (void)state;
+    size_t n = make_flows(flows, &service, &client, 16, 2);
+    salvo_fit_window w = salvo_fit_flows(flows, n, &service, &client, 64);
+    assert_int_equal(w.servers, 2);
+    assert_false(w.window_seen);
+    w = salvo_fit_flows(flows, n, &service, &client, 5); /* the settings allow no more */
+    assert_int_equal(w.servers, 2);
+    assert_int_equal(w.window, 5);
+}
+
+static void one_in_flight_is_one_after_the_other(void **state)
+{
+    const salvo_fit_cost service = {1000000, 0, 0};
+    const salvo_fit_client client = {.thread = {250000, 0, 0}};
+    salvo_fit_flow flow = {100, 1, 1, 1, 0};
+    (void)state;
+    near(salvo_fit_rate(&flow, &service, &client, 5, 2), 800, 0.01);
+    flow.in_flight = 8; /* the thread of the client is free 4,000 times a second */
+    near(salvo_fit_rate(&flow, &service, &client, 8, 8), 4000, 0.01);
+    near(salvo_fit_rate(&flow, &service, &client, 8, 2), 2000, 0.01);
+    near(salvo_fit_rate(&flow, &service, &client, 1, 1), 1000, 0.01);
+}
+
+static void quantiles_are_equal_steps(void **state)
+{
+    int64_t values[101], table[5];
+    (void)state;
+    for (int i = 0; i < 101; i++)
+        values[i] = (i * 37) % 101 - 50;
+    salvo_fit_quantiles(values, 101, table, 5);
+    const int64_t should[5] = {-50, -25, 0, 25, 50};
+    assert_memory_equal(table, should, sizeof should);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(costs_are_recovered),
+        cmocka_unit_test(no_coefficient_is_negative),
+        cmocka_unit_test(too_little_is_refused),
+        cmocka_unit_test(window_and_servers_are_recovered),
+        cmocka_unit_test(what_cannot_be_seen_is_not_invented),
+        cmocka_unit_test(one_in_flight_is_one_after_the_other),
+        cmocka_unit_test(quantiles_are_equal_steps),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
