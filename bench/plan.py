@@ -83,7 +83,8 @@ def run_broker(options, target):
         measured = measure_limit(options, target, combination, 3 if options.quick else 10)
         predictions = [predict(options, model, combination, measured * load) for load in LOADS]
         limits.append({"linger_us": combination[0], "batch_bytes": combination[1],
-                       "measured_per_s": measured, "predicted_per_s": predictions[0]["limit_per_s"]})
+                       "measured_per_s": measured,
+                       "predicted_per_s": predictions[0]["limit_per_s"]})
         for load, said in zip(LOADS, predictions):
             points.append({"broker": driver, "linger_us": combination[0],
                            "batch_bytes": combination[1], "load": load, "rate": measured * load,
