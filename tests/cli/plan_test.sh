@@ -79,15 +79,15 @@ JSON
 run plan predict --rate 50k --broker-model model.json -s linger_us=2000 --json --out p.json
 status_is 0
 limit=$(value .limit_per_s p.json) # a request of 1 us a record and 0.1 us for its bytes
-[ "$limit" -gt 700000 ] && [ "$limit" -lt 910000 ] || fail "the limit is $limit"
+{ [ "$limit" -gt 700000 ] && [ "$limit" -lt 910000 ]; } || fail "the limit is $limit"
 p50=$(value .p50_ns p.json)
-[ "$p50" -gt 1000000 ] && [ "$p50" -lt 4000000 ] || fail "p50 is $p50"
+{ [ "$p50" -gt 1000000 ] && [ "$p50" -lt 4000000 ]; } || fail "p50 is $p50"
 out_has '"format": "salvo-prediction"'
 sed 's/"window": 64, //' model.json >bad.json
 run plan predict --rate 1k --broker-model bad.json
 status_is 1
 err_lines 1
-err_has '`window` is missing'
+err_has "\`window\` is missing"
 sed 's/-10000, 0/0, -10000/' model.json >bad.json
 run plan predict --rate 1k --broker-model bad.json
 status_is 1

@@ -45,7 +45,7 @@ run --version
 status_is 0
 out_has '^salvo [0-9]+\.[0-9]+\.[0-9]+$'
 
-for command in produce consume config version; do
+for command in produce consume config version bench plan probe record report top metrics; do
     run "$command" --help
     status_is 0
     out_has "^usage: salvo $command"
@@ -59,9 +59,9 @@ done
 
 # shellcheck source=/dev/null
 . "$source_dir/bindings/cli/salvo.bash-completion"
-COMP_WORDS=("$program" pro) COMP_CWORD=1
+COMP_WORDS=("$program" prod) COMP_CWORD=1
 _salvo
-[ "${COMPREPLY[*]}" = produce ] || fail "completion of pro: ${COMPREPLY[*]}"
+[ "${COMPREPLY[*]}" = produce ] || fail "completion of prod: ${COMPREPLY[*]}"
 COMP_WORDS=("$program" produce --key-f) COMP_CWORD=2
 _salvo
 [ "${COMPREPLY[*]}" = --key-field ] || fail "completion of --key-f: ${COMPREPLY[*]}"
