@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { CONNECTIONS = 16, PATIENCE_S = 10, SERVERS_MAX = 64 };
@@ -28,7 +29,7 @@ struct salvo_metrics_server {
     salvo *producer; /* NULL: those of the directory */
     char directory[256];
     char address[INET6_ADDRSTRLEN + 16];
-    int fd; /* libmicrohttpd's to close */
+    int fd; /* listening */
 };
 
 static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -60,19 +61,22 @@ static void watch_forks(void)
     pthread_atfork(before_fork, in_parent, in_child);
 }
 
-/* Replace `from` by `to`; false: the table is full. */
-static bool change_table(int from, int to)
+/* No fork until unlock: what is in the table and what is open would not be the same in the child,
+ * which would keep the port, or close what is not a server's. */
+static void lock_table(void)
 {
-    bool found = false;
     pthread_once(&table_once, watch_forks);
     pthread_mutex_lock(&table_lock);
-    for (int i = 0; i < SERVERS_MAX && !found; i++)
+}
+
+/* Replace `from` by `to`. A table that is full stays as it is: a child may keep the port. */
+static void change_table(int from, int to)
+{
+    for (int i = 0; i < SERVERS_MAX; i++)
         if (table[i] == from) {
             table[i] = to;
-            found = true;
+            return;
         }
-    pthread_mutex_unlock(&table_lock);
-    return found;
 }
 
 static int write_text(salvo_metrics_server *server, salvo_metrics_format format, FILE *to)
@@ -231,6 +235,8 @@ static int open_socket(salvo_metrics_server *server, const char *text)
 static int start(salvo_metrics_server *server)
 {
     sigset_t all, before;
+    struct stat ours, now;
+    bool known = fstat(server->fd, &ours) == 0;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     server->daemon = MHD_start_daemon(
@@ -240,7 +246,11 @@ static int start(salvo_metrics_server *server)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (server->daemon != NULL)
         return 0;
-    close(server->fd);
+    /* Where its thread is what failed, libmicrohttpd closed the socket; the number may be another
+     * thread's by now. */
+    if (known && fstat(server->fd, &now) == 0 && now.st_ino == ours.st_ino &&
+        now.st_dev == ours.st_dev)
+        close(server->fd);
     salvo_error_set("metrics: the server's thread could not be started");
     return SALVO_ERR_NOMEM;
 }
@@ -257,14 +267,15 @@ int salvo_metrics_serve_one(const char *listen, salvo *producer, const char *dir
         return SALVO_ERR_NOMEM;
     server->producer = producer;
     snprintf(server->directory, sizeof server->directory, "%s", directory ? directory : "");
+    lock_table();
     int err = open_socket(server, listen);
     if (err == 0) {
         name_address(server);
-        (void)change_table(0, server->fd + 1); /* full: a child may keep the port */
         err = start(server);
-        if (err != 0)
-            (void)change_table(server->fd + 1, 0);
     }
+    if (err == 0)
+        change_table(0, server->fd + 1);
+    pthread_mutex_unlock(&table_lock);
     if (err != 0)
         free(server);
     else
@@ -286,7 +297,12 @@ void salvo_metrics_stop(salvo_metrics_server *server)
 {
     if (server == NULL)
         return;
-    (void)change_table(server->fd + 1, 0);
+    int fd = MHD_quiesce_daemon(server->daemon); /* ours now: closed together with its entry */
     MHD_stop_daemon(server->daemon);
+    lock_table();
+    change_table(server->fd + 1, 0);
+    if (fd >= 0)
+        close(fd);
+    pthread_mutex_unlock(&table_lock);
     free(server);
 }

@@ -16,19 +16,32 @@
 
 enum { LOOK_EVERY_MS = 100 };
 
+/* Unless a writer of a later lap was here: a turn that went back would hold its reader up, who
+ * would wait for one that was complete already. */
+static bool set_turn(salvo_tape_slot *slot, uint64_t position, uint64_t turn, memory_order order)
+{
+    uint64_t now = atomic_load_explicit(&slot->turn, memory_order_relaxed);
+    while (now <= position)
+        if (atomic_compare_exchange_weak_explicit(&slot->turn, &now, turn, order,
+                                                  memory_order_relaxed))
+            return true;
+    return false;
+}
+
 static void put(salvo_tape_ring *ring, const uint64_t words[3])
 {
     /* Relaxed: the position alone; `turn` publishes. */
     uint64_t position = atomic_fetch_add_explicit(&ring->next, 1, memory_order_relaxed);
     salvo_tape_slot *slot = &ring->slots[position % SALVO_TAPE_SLOTS];
-    atomic_store_explicit(&slot->turn, 0, memory_order_relaxed);
+    if (!set_turn(slot, position, 0, memory_order_relaxed))
+        return; /* overtaken by a whole lap: a later one's is there */
     /* Release: a reader that meets one of these words also sees that turn is not what it was. */
     for (int i = 0; i < 3; i++)
         atomic_store_explicit(&slot->words[i], words[i], memory_order_release);
     atomic_store_explicit(&slot->check, words[0] ^ words[1] ^ words[2] ^ position,
                           memory_order_release);
     /* Release: pairs with the acquire in salvo_tape_read(). */
-    atomic_store_explicit(&slot->turn, position + 1, memory_order_release);
+    (void)set_turn(slot, position, position + 1, memory_order_release);
 }
 
 static void put_entry(salvo_tape_ring *ring, const salvo_tape_entry *e)
@@ -139,11 +152,13 @@ void salvo_taping_look(salvo *p, uint64_t now_ns)
     snprintf(path, sizeof path, "%s.request", p->segment.path);
     bool on = atomic_load_explicit(&t->ring, memory_order_relaxed) != NULL; /* ours to write */
     bool asked = access(path, F_OK) == 0 && is_asked(path);
-    if (!asked && on)
+    snprintf(path, sizeof path, "%s.tape", p->segment.path);
+    if (!asked && on) {
         atomic_store_explicit(&t->ring, NULL, memory_order_relaxed); /* it stays mapped */
+        unlink(path); /* a killed recorder's; or made while its recorder went */
+    }
     if (!asked)
         return;
-    snprintf(path, sizeof path, "%s.tape", p->segment.path);
     if (!on || access(path, F_OK) != 0) /* another recorder removed the last one's */
         start(p, path);
 }

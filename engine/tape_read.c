@@ -37,13 +37,20 @@ static int failed(int err, const char *what, const char *path)
 static int ask(salvo_tape *t)
 {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    t->request_fd = open(t->request, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (t->request_fd < 0)
-        return failed(SALVO_ERR_IO, "cannot ask for a recording", t->request);
-    if (fcntl(t->request_fd, F_SETLK, &lock) == 0)
-        return 0;
-    close(t->request_fd);
-    t->request_fd = -1;
+    struct stat st;
+    for (;;) {
+        t->request_fd = open(t->request, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (t->request_fd < 0)
+            return failed(SALVO_ERR_IO, "cannot ask for a recording", t->request);
+        bool locked = fcntl(t->request_fd, F_SETLK, &lock) == 0;
+        if (locked && fstat(t->request_fd, &st) == 0 && st.st_nlink != 0)
+            return 0;
+        close(t->request_fd);
+        t->request_fd = -1;
+        if (!locked)
+            break;
+        /* Its last recorder removed it after we opened it: the producer would not see our lock. */
+    }
     salvo_error_set("another one records this producer already");
     return SALVO_ERR_LIMIT;
 }
@@ -109,8 +116,8 @@ void salvo_tape_close(salvo_tape *t)
     if (t == NULL)
         return;
     if (t->request_fd >= 0) {
+        unlink(t->tape); /* while nobody else can ask: the next one's would be lost to it */
         unlink(t->request);
-        unlink(t->tape);
         close(t->request_fd);
     }
     if (t->ring != NULL)

@@ -339,6 +339,18 @@ static void remove_remains(const char *path)
     close(fd);
 }
 
+/* A dead producer's, and what a recording left beside it. */
+static void remove_dead(const char *path)
+{
+    static const char *const beside[] = {".tape", ".request"};
+    char name[512 + 16];
+    for (size_t i = 0; i < sizeof beside / sizeof beside[0]; i++) {
+        snprintf(name, sizeof name, "%s%s", path, beside[i]);
+        unlink(name);
+    }
+    unlink(path); /* the last: until then no other producer takes the name */
+}
+
 /* True: *info is filled. */
 static bool look_at(const char *directory, const char *name, salvo_watch_info *info)
 {
@@ -358,7 +370,7 @@ static bool look_at(const char *directory, const char *name, salvo_watch_info *i
     uint64_t last_ms = w->info.updated_at_ms != 0 ? w->info.updated_at_ms : w->info.started_at_ms;
     bool keep = w->info.alive || !long_ago(last_ms);
     if (!keep)
-        unlink(path);
+        remove_dead(path);
     *info = w->info;
     salvo_watch_close(w);
     return keep;

@@ -139,6 +139,60 @@ static void what_is_overwritten_is_counted(void **state)
     assert_int_equal(salvo_close(p, 5000, NULL), 0);
 }
 
+static bool is_there(const salvo_watch_info *info, const char *suffix)
+{
+    char path[sizeof info->path + 16];
+    snprintf(path, sizeof path, "%s%s", info->path, suffix);
+    return access(path, F_OK) == 0;
+}
+
+/* A writer that sleeps for a lap writes behind one of the next: neither waits for it, the reader
+ * does not either, and a killed recorder leaves no tape. */
+static void a_late_writer_holds_nobody_up(void **state)
+{
+    static salvo_tape_entry entries[4096];
+    salvo_topic topic;
+    salvo_tape *tape;
+    salvo_watch_info info = {.size = sizeof info};
+    uint64_t lost = 0, got = 0;
+    int asks[2], ends[2], status;
+    char byte;
+    (void)state;
+    salvo *p = open_producer(&topic);
+    salvo_segment_info(&p->segment, &info);
+    assert_int_equal(pipe(asks), 0);
+    assert_int_equal(pipe(ends), 0);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        if (salvo_tape_open(&info, 5000, &tape) != 0 || write(asks[1], "!", 1) != 1 ||
+            read(ends[0], &byte, 1) != 1)
+            _exit(1);
+        for (size_t n; (n = salvo_tape_read(tape, entries, 4096, &lost)) > 0;)
+            got += n;
+        _exit(lost == 1000 && got == SALVO_TAPE_SLOTS ? 0 : 2); /* as if it had been killed */
+    }
+    assert_int_equal(read(asks[0], &byte, 1), 1);
+    salvo_tape_ring *ring = atomic_load(&p->taping.ring);
+    assert_non_null(ring);
+    for (unsigned i = 0; i < SALVO_TAPE_SLOTS + 1000; i++)
+        salvo_taping_full(p, topic, 1, 10, i, 0, SALVO_TAPE_REFUSED);
+    uint64_t next = atomic_exchange(&ring->next, 500); /* the late one's */
+    salvo_taping_full(p, topic, 1, 10, 1, 0, SALVO_TAPE_REFUSED);
+    atomic_store(&ring->next, next);
+    assert_true(is_there(&info, ".tape"));
+    assert_int_equal(write(ends[1], "!", 1), 1);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    for (int i = 0; i < 100 && is_there(&info, ".tape"); i++)
+        usleep(20000);
+    assert_false(is_there(&info, ".tape"));
+    char request[sizeof info.path + 16];
+    snprintf(request, sizeof request, "%s.request", info.path);
+    assert_int_equal(unlink(request), 0); /* the next recorder's to take over */
+    assert_int_equal(salvo_close(p, 5000, NULL), 0);
+}
+
 static void a_stopped_producer_is_told(void **state)
 {
     salvo_watch_info info = {.size = sizeof info};
@@ -155,6 +209,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_sent_is_read),
         cmocka_unit_test(what_is_overwritten_is_counted),
+        cmocka_unit_test(a_late_writer_holds_nobody_up),
         cmocka_unit_test(a_stopped_producer_is_told),
     };
     snprintf(directory, sizeof directory, "/dev/shm/salvo-tape-test-%d", (int)getpid());

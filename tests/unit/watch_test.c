@@ -85,26 +85,6 @@ static void age(const char *path, uint64_t ms_ago)
     close(fd);
 }
 
-static void dead_are_kept_for_an_hour(void **state)
-{
-    watch_dir *d = *state;
-    producing p = produce(d, "null", 10), living = produce(d, "null", 10);
-    salvo_watch_info infos[4];
-    salvo_stats s = {.size = sizeof s};
-
-    salvo_watch_close(attach_to(d, 10, &s));
-    kill_it(&p);
-    assert_int_equal(salvo_watch_list(d->path, infos, 4), 2);
-    assert_int_equal(infos[0].pid, p.pid); /* by start */
-    age(infos[0].path, 59 * 60 * 1000);
-    assert_int_equal(salvo_watch_list(d->path, infos, 4), 2);
-    age(infos[0].path, 61 * 60 * 1000);
-    assert_int_equal(salvo_watch_list(d->path, infos + 1, 3), 1);
-    assert_int_equal(infos[1].pid, living.pid);
-    assert_int_equal(access(infos[0].path, F_OK), -1);
-    finish(&living);
-}
-
 static void put_file(const watch_dir *d, const char *name, long seconds_ago)
 {
     char path[300];
@@ -124,6 +104,32 @@ static bool is_there(const watch_dir *d, const char *name)
     char path[300];
     snprintf(path, sizeof path, "%s/%s", d->path, name);
     return access(path, F_OK) == 0;
+}
+
+static void dead_are_kept_for_an_hour(void **state)
+{
+    watch_dir *d = *state;
+    producing p = produce(d, "null", 10), living = produce(d, "null", 10);
+    salvo_watch_info infos[4];
+    salvo_stats s = {.size = sizeof s};
+
+    salvo_watch_close(attach_to(d, 10, &s));
+    kill_it(&p);
+    assert_int_equal(salvo_watch_list(d->path, infos, 4), 2);
+    assert_int_equal(infos[0].pid, p.pid); /* by start */
+    age(infos[0].path, 59 * 60 * 1000);
+    assert_int_equal(salvo_watch_list(d->path, infos, 4), 2);
+    char beside[2][32]; /* of a recorder that was killed with it */
+    snprintf(beside[0], sizeof beside[0], "%d-0.salvo.tape", (int)p.pid);
+    snprintf(beside[1], sizeof beside[1], "%d-0.salvo.request", (int)p.pid);
+    put_file(d, beside[0], 0);
+    put_file(d, beside[1], 0);
+    age(infos[0].path, 61 * 60 * 1000);
+    assert_int_equal(salvo_watch_list(d->path, infos + 1, 3), 1);
+    assert_false(is_there(d, beside[0]) || is_there(d, beside[1]));
+    assert_int_equal(infos[1].pid, living.pid);
+    assert_int_equal(access(infos[0].path, F_OK), -1);
+    finish(&living);
 }
 
 static void old_remains_are_removed_and_nothing_else(void **state)
