@@ -63,7 +63,12 @@ static void test_a_broker_that_is_away(void **state)
     int fd, port = closed_port(&fd);
     (void)state;
     salvo_set_log(NULL, NULL);
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+#ifdef __SANITIZE_THREAD__ /* knows no C11 threads, which call us back from librdkafka */
+    size_t first = 1;
+#else
+    size_t first = 0;
+#endif
+    for (size_t i = first; i < sizeof cases / sizeof *cases; i++) {
         char address[64];
         snprintf(address, sizeof address, cases[i].form, port);
         salvo_config *config = config_of(cases[i].broker, cases[i].key, address);

@@ -37,7 +37,8 @@ typedef struct salvo_metrics_server salvo_metrics_server;
 SALVO_API SALVO_MUST_USE int salvo_metrics_serve(const char *listen, const char *directory,
                                                  salvo_metrics_server **out);
 SALVO_API const char *salvo_metrics_address(const salvo_metrics_server *server); /* host:port */
-SALVO_API void salvo_metrics_stop(salvo_metrics_server *server); /* NULL is allowed */
+/* NULL is allowed. Only in the process that began it: a forked child has not its thread. */
+SALVO_API void salvo_metrics_stop(salvo_metrics_server *server);
 
 #ifdef __cplusplus
 }
