@@ -4,6 +4,7 @@
  */
 #include "flusher.h"
 
+#include "error.h"
 #include "plan/sizes.h"
 #include "report.h"
 #include "thread.h"
@@ -160,8 +161,6 @@ static uint64_t env_now_ns(void *context)
     const salvo_clock *clock = context;
     return salvo_clock_ns(clock, salvo_clock_stamp(clock));
 }
-
-extern void salvo_log(int level, const char *format, ...);
 
 static int open_driver(salvo_flusher *f, char *error, size_t error_size)
 {

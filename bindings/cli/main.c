@@ -38,7 +38,8 @@ const salvo_cli_command salvo_cli_version = {
 static void print_help(FILE *to)
 {
     fputs("usage: salvo COMMAND [OPTION...]\n\n"
-          "Send messages to Kafka and read them back.\n\ncommands\n", to);
+          "Send messages to Kafka, Redis or RabbitMQ with an exact account; see, measure\n"
+          "and plan it.\n\ncommands\n", to);
     for (size_t i = 0; i < COMMANDS; i++)
         fprintf(to, "  %-9s %s\n", commands[i]->name, commands[i]->summary);
     fputs("\n`salvo COMMAND --help` tells the rest; so does man salvo.\n\nexamples\n"
@@ -46,6 +47,9 @@ static void print_help(FILE *to)
           "  salvo consume --broker kafka --topic numbers --exit-at-end\n"
           "  salvo produce --broker redis -s redis_url=redis://localhost:6379/0 -t lines FILE\n"
           "  salvo produce --broker rabbitmq -t lines FILE\n"
+          "  salvo bench --broker kafka --rate 50k --out result.json\n"
+          "  salvo top\n"
+          "  salvo plan --rate 80k --size 100 --p99 10ms --outage 10s\n"
           "  salvo config --changed\n", to);
 }
 

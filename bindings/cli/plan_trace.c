@@ -18,6 +18,7 @@ typedef struct tracing {
     const char *path;
     salvo_plan_arrival *list;
     uint64_t count, room, topic_count, bytes;
+    uint64_t lost, held; /* held: refused, or accepted after waiting */
     char *names[PLAN_MAX_TOPICS]; /* CSV */
 } tracing;
 
@@ -57,6 +58,9 @@ static bool read_header(tracing *t, char *header)
     const char *format = json_string_value(json_object_get(root, "format"));
     bool ours = format != NULL && strcmp(format, "salvo-trace") == 0;
     bool known = json_integer_value(json_object_get(root, "version")) == 1;
+    json_int_t one_of = json_integer_value(json_object_get(root, "one_of"));
+    json_int_t lost = json_integer_value(json_object_get(root, "lost"));
+    t->lost = lost > 0 ? (uint64_t)lost : 0;
     t->topic_count = json_array_size(json_object_get(root, "topics"));
     json_decref(root);
     if (!ours)
@@ -64,6 +68,9 @@ static bool read_header(tracing *t, char *header)
                       "column names", t->path);
     else if (!known)
         salvo_cli_say("%s: a trace of a version that is not known", t->path);
+    else if (one_of > 1)
+        salvo_cli_say("%s: holds one of %lld messages; a plan needs a trace of all", t->path,
+                      (long long)one_of);
     else if (t->topic_count == 0 || t->topic_count > PLAN_MAX_TOPICS)
         salvo_cli_say("%s: %llu topics; 1 to %d are allowed", t->path,
                       (unsigned long long)t->topic_count, PLAN_MAX_TOPICS);
@@ -87,6 +94,7 @@ static bool read_binary(tracing *t, gzFile file)
                           (unsigned long long)t->topic_count, (unsigned long long)a.at_ns);
             return false;
         }
+        t->held += little(b + 20, 4) != 0;
         if (!add(t, &a))
             return false;
     }
@@ -198,6 +206,11 @@ static bool take_field(tracing *t, column c, const char *text, salvo_plan_arriva
             return false;
         a->key_bytes = (uint16_t)n;
         return true;
+    case C_FATE:
+        if (!decimal(text, 0, &n) || n > UINT32_MAX)
+            return false;
+        t->held += n != 0;
+        return true;
     case C_TOPIC: return topic_of(t, text, &a->topic);
     default: return true;
     }
@@ -271,6 +284,19 @@ static bool read_all(tracing *t, gzFile file)
     return read_header(t, header) && read_binary(t, file);
 }
 
+/* What a plan from it does not see. */
+static void warn(const tracing *t)
+{
+    if (t->lost != 0)
+        salvo_cli_say("%s: %llu messages more came too fast to be recorded: add --scale %.2f",
+                      t->path, (unsigned long long)t->lost,
+                      1.0 + (double)t->lost / (double)t->count);
+    if (t->held != 0)
+        salvo_cli_say("%s: %llu of %llu messages were refused or had to wait; they count as "
+                      "offered when they were noted, so the demand may have been higher", t->path,
+                      (unsigned long long)t->held, (unsigned long long)t->count);
+}
+
 bool salvo_cli_plan_trace(const char *path, salvo_plan_case *c)
 {
     tracing t = {.path = path};
@@ -291,6 +317,7 @@ bool salvo_cli_plan_trace(const char *path, salvo_plan_case *c)
         free(t.list);
         return false;
     }
+    warn(&t);
     uint64_t first_ns = t.list[0].at_ns;
     for (uint64_t i = 0; i < t.count; i++)
         t.list[i].at_ns -= first_ns;

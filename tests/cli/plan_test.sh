@@ -110,16 +110,37 @@ run plan predict --trace trace.csv --scale 1.5 --json
 out_has '"rate_per_s": 6000,'
 python3 - <<'PY'
 import gzip, struct
-head = b'{"format": "salvo-trace", "version": 1, "topics": ["a", "b"]}'
-head += b" " * (4095 - len(head)) + b"\n"
-body = b"".join(struct.pack("<QIIHHI", i * 500000, 100, i % 9, i % 2, 8, 0) for i in range(4000))
+def header(more=""):
+    head = '{"format": "salvo-trace", "version": 1, "topics": ["a", "b"]%s}' % more
+    return head.ljust(4095).encode() + b"\n"
+def records(fate):
+    return b"".join(struct.pack("<QIIHHI", i * 500000, 100, i % 9, i % 2, 8,
+                                fate if i % 4 == 3 else 0) for i in range(4000))
+head, body = header(), records(0)
 gzip.open("t.gz", "wb").write(head + body)
+open("sampled", "wb").write(header(', "one_of": 2') + body)
+open("lossy", "wb").write(header(', "lost": 1000') + body)
+open("throttled", "wb").write(head + records(0xffffffff))
 open("cut", "wb").write(head + body[:-5])
 open("topic", "wb").write(head + struct.pack("<QIIHHI", 0, 100, 0, 2, 8, 0))
 PY
 run plan predict --trace t.gz --json
 status_is 0
 out_has '"rate_per_s": 2000,'
+[ ! -s err ] || fail 'a whole trace is complained of'
+run plan predict --trace lossy --json
+status_is 0
+err_has '1000 messages more came too fast to be recorded: add --scale 1.25'
+run plan predict --trace throttled --json
+status_is 0
+err_has '1000 of 4000 messages were refused or had to wait'
+printf 'at_s,bytes,fate\n1,100,0\n2,100,7\n3,100,0\n' >throttled.csv
+run plan predict --trace throttled.csv --json
+err_has '1 of 3 messages were refused'
+run plan predict --trace sampled
+status_is 1
+err_lines 1
+err_has 'one of 2 messages'
 for bad in cut topic; do
     run plan predict --trace $bad
     status_is 1
@@ -133,6 +154,9 @@ err_has 'message 2 comes before'
 printf 'at_s,bytes\n1,many\n' >bad.csv
 run plan predict --trace bad.csv
 err_has 'line 2: bytes'
+printf 'at_s,bytes,fate\n1,100,soon\n' >bad.csv
+run plan predict --trace bad.csv
+err_has 'line 2: fate'
 printf 'hello\n' >bad.csv
 run plan predict --trace bad.csv
 err_lines 1
