@@ -38,7 +38,8 @@ typedef struct reader {
     char why[SALVO_RABBITMQ_TEXT_BYTES];
     uint64_t there;  /* messages in the queue at the open */
     uint64_t passed; /* messages that came */
-    bool asking, empty; /* is the queue empty? */
+    bool asking; /* whether the queue is empty */
+    uint32_t empties; /* answers in a row that it is, and nothing was delivered */
     uint64_t ask_ns;
     int64_t offset;
 
@@ -65,9 +66,11 @@ static void declare(reader *r)
 
 static void on_declared(reader *r, const amqp_queue_declare_ok_t *ok)
 {
-    if (r->stage == CONSUMING) { /* what was ready before this answer has been delivered */
+    if (r->stage == CONSUMING) {
+        /* The server may answer before what it has taken from the queue for us, but never a second
+         * time: that was delivered between the two. */
         r->asking = false;
-        r->empty = ok->message_count == 0;
+        r->empties = ok->message_count == 0 ? r->empties + 1 : 0;
         return;
     }
     amqp_basic_consume_t consume = {.queue = salvo_rabbitmq_bytes(r->queue)};
@@ -147,6 +150,7 @@ static void on_content(reader *r, const salvo_rabbitmq_frame *frame)
     r->complete = !r->from_end || r->passed >= r->there;
     r->passed++;
     r->ask_ns = 0;
+    r->empties = 0;
     if (r->complete)
         salvo_rabbitmq_link_pause(&r->link); /* one at a time: its bytes are shown in place */
 }
@@ -278,8 +282,8 @@ static bool at_end(reader *r)
     if (r->from_end || r->passed >= r->there)
         return true;
     uint64_t now = salvo_clock_monotonic_ns();
-    if (r->empty || r->asking || now < r->ask_ns)
-        return r->empty;
+    if (r->empties > 1 || r->asking || now < r->ask_ns)
+        return r->empties > 1;
     if (r->ask_ns) { /* nothing came for a while: did others take the rest? */
         r->asking = true;
         declare(r);

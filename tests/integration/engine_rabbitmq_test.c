@@ -52,7 +52,7 @@ static int assert_all_there(const salvo_config *config, const char *queue, int c
 {
     salvo_reader *reader = world_read(config, queue);
     salvo_record record;
-    int duplicates = 0, missing = 0;
+    int duplicates = 0, missing = 0, first = -1, last = -1;
     unsigned char *seen = calloc((size_t)count, 1);
     while (world_next(reader, &record)) {
         char text[16] = "";
@@ -62,13 +62,22 @@ static int assert_all_there(const salvo_config *config, const char *queue, int c
         duplicates += seen[n];
         seen[n] = 1;
     }
-    for (int i = 0; i < count; i++)
-        missing += !seen[i];
-    assert_int_equal(missing, 0);
+    for (int i = 0; i < count; i++) {
+        if (seen[i])
+            continue;
+        first = missing++ == 0 ? i : first;
+        last = i;
+    }
+    if (missing)
+        fail_msg("queue %s: %d of %d missing, from %d to %d", queue, missing, count, first, last);
     salvo_reader_close(reader);
     free(seen);
     return duplicates;
 }
+
+/* RabbitMQ 3.10 keeps a declaration in memory for some seconds; killed then, it comes back without
+ * the queue and the confirmed messages in it (docs/rabbitmq.md). */
+#define DECLARED_US 4000000
 
 static void killed_and_restarted(const char *window, int count)
 {
@@ -78,7 +87,10 @@ static void killed_and_restarted(const char *window, int count)
     world_start(&w);
     sender s = {.w = &w, .topic = world_topic(&w, fresh_name(queue, "killed"), NULL),
                 .count = count, .per_ms = count / 3000 + 1};
-    assert_int_equal(salvo_flush(w.producer, 10000), 0);
+    assert_int_equal(world_send_wait(&w, s.topic, "0"), 0);
+    usleep(DECLARED_US);
+    s.from = 1;
+    s.count--;
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, send_numbers, &s), 0);
     usleep(1500000);
@@ -87,11 +99,11 @@ static void killed_and_restarted(const char *window, int count)
     server_own("rabbitmq", "restart", "", NULL, 0);
     pthread_join(thread, NULL);
     world_flush(&w, 90000);
+    assert_int_equal(world_end(&w).acknowledged, count);
     world r = world_new(own);
     int duplicates = assert_all_there(r.config, queue, count);
     salvo_config_free(r.config);
     print_message("window %s: lost 0 of %d, duplicates %d\n", window, count, duplicates);
-    assert_int_equal(world_end(&w).acknowledged, count);
     if (strcmp(window, "1") == 0)
         assert_true(duplicates <= 1);
 }
