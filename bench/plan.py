@@ -15,7 +15,7 @@ import time
 # linger in us, batch_bytes: none of them is the probe's (no linger, the engine's batch size).
 COMBINATIONS = [(2000, 16384), (5000, 65536), (10000, 262144), (20000, 131072)]
 LOADS = [0.50, 0.70, 0.85]
-SIZE = 100
+SIZE = 1000  # small messages would measure the generator on a machine of two cores
 UNRESOLVED = 0.15
 LEAST_RESOLVED = 8
 ADDRESS_KEY = {"kafka": "kafka_bootstrap_servers", "redis": "redis_url"}
@@ -40,9 +40,9 @@ def bench(options, target, rate, seconds, *more):
     """One load; its result. Room for the limit's search: a full buffer blocks, never refuses."""
     driver, address = target
     path = options.out / "result.json"
-    salvo(options, "bench", "--quiet", "-b", driver, "-s", f"{ADDRESS_KEY[driver]}={address}",
-          "-s", "full_policy=block", "--rate", str(int(rate)), "--size", str(SIZE),
-          "--arrivals", "poisson", "--duration", f"{seconds}s", "--warmup", "2s",
+    where = ["-s", f"{ADDRESS_KEY[driver]}={address}"] if address else []
+    salvo(options, "bench", "--quiet", "-b", driver, *where, "-s", "full_policy=block",
+          "--rate", str(int(rate)), "--size", str(SIZE), "--arrivals", "poisson", "--duration", f"{seconds}s", "--warmup", "2s",
           "--drain", "60", "--out", str(path), *more)
     return json.loads(path.read_text())
 
@@ -60,7 +60,19 @@ def measure_limit(options, target, combination, seconds):
     return best
 
 
+def with_generator(options, model, rate):
+    """The model for a host on which the generator runs too: its own work a message, measured over
+    `null`, is that of the application's threads. On two cores it is a good part of all."""
+    got = bench(options, ("null", None), rate, 2)
+    model = json.loads(model.read_text())
+    model["client"]["send"]["call_ps"] += int(got["generator"]["cpu_ns_per_message"] * 1000)
+    path = options.out / "model-with-generator.json"
+    path.write_text(json.dumps(model))
+    return path
+
+
 def predict(options, model, combination, rate):
+    model = with_generator(options, model, rate)
     return json.loads(salvo(options, "plan", "predict", "--json", "--broker-model", str(model),
                             "--rate", str(int(rate)), "--size", str(SIZE),
                             "-s", "full_policy=block", *settings(*combination)))

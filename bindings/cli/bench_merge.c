@@ -94,6 +94,8 @@ static void add_costs(json_t *into, const json_t *from)
     const json_t *other = json_object_get(from, "generator");
     if (member(other, "steal_percent") > member(mine, "steal_percent"))
         json_object_set(mine, "steal_percent", json_object_get(other, "steal_percent"));
+    cost = member(mine, "cpu_ns_per_message") * a + member(other, "cpu_ns_per_message") * b;
+    json_object_set_new(mine, "cpu_ns_per_message", json_real(a + b > 0 ? cost / (a + b) : 0));
 }
 
 static bool add(json_t *into, const json_t *from)

@@ -151,6 +151,13 @@ static double cpu_per_message(const salvo_bench_run *run, const totals *t)
     return t->accepted ? (double)(others + calls) / (double)t->accepted : 0;
 }
 
+/* The generator's own: drawing, pacing, measuring, without its calls of the engine. */
+static double own_cpu_per_message(const salvo_bench_run *run, const totals *t)
+{
+    uint64_t calls = t->call_ns < run->own_ns ? t->call_ns : run->own_ns;
+    return t->offered ? (double)(run->own_ns - calls) / (double)t->offered : 0;
+}
+
 static void add_rates(json_t *result, const salvo_bench_run *run, const totals *t)
 {
     json_object_set_new(result, "offered_per_s", json_real(rate(run, t->offered, 0)));
@@ -188,10 +195,10 @@ json_t *salvo_bench_result(salvo_bench_run *run)
     json_object_set_new(result, "stages", stages_json(run));
     json_object_set_new(
         result, "generator",
-        json_pack("{s:o, s:o, s:f}", "lateness",
+        json_pack("{s:o, s:o, s:f, s:f}", "lateness",
                   salvo_result_histogram(run->before[BENCH_LATENESS], 0), "hiccups",
                   salvo_result_histogram(run->host.hiccups, 0), "steal_percent",
-                  run->steal_percent));
+                  run->steal_percent, "cpu_ns_per_message", own_cpu_per_message(run, &t)));
     json_object_set_new(result, "valid", json_boolean(!run->interrupted));
     json_object_set_new(result, "invalid_because",
                         run->interrupted ? json_string("it was interrupted") : json_null());

@@ -17,7 +17,7 @@ enum {
     OPT_THREADS, OPT_ARRIVALS, OPT_BURST, OPT_TRACE, OPT_SCALE, OPT_TRAFFIC, OPT_MODEL,
     OPT_BASE, OPT_PER_BYTE, OPT_PER_RECORD, OPT_WINDOW, OPT_SERVERS, OPT_BROKERS,
     OPT_PARTITIONS, OPT_P99, OPT_OUTAGE, OPT_RECOVERY, OPT_CONSUMER, OPT_CORES, OPT_APP,
-    OPT_SEED, OPT_JSON, OPT_OUT, OPT_TOML, OPT_PREDICT, OPT_CONFIG
+    OPT_SEED, OPT_HOUR, OPT_JSON, OPT_OUT, OPT_TOML, OPT_PREDICT, OPT_CONFIG
 };
 
 static const struct option options_table[] = {
@@ -48,6 +48,7 @@ static const struct option options_table[] = {
     {"cores", required_argument, NULL, OPT_CORES},
     {"app-busy", required_argument, NULL, OPT_APP},
     {"seed", required_argument, NULL, OPT_SEED},
+    {"confirm", required_argument, NULL, OPT_HOUR},
     {"json", no_argument, NULL, OPT_JSON},
     {"out", required_argument, NULL, OPT_OUT},
     {"toml", required_argument, NULL, OPT_TOML},
@@ -223,6 +224,16 @@ static int take_broker(plan_options *o, int option, const char *text)
     return good ? 0 : CLI_USAGE;
 }
 
+static bool take_confirm(salvo_plan_case *c, const char *text)
+{
+    if (!salvo_cli_plan_time("confirm", text, &c->confirm_ns))
+        return false;
+    if (c->confirm_ns >= UINT64_C(10000000000) && c->confirm_ns <= UINT64_C(3600000000000))
+        return true;
+    salvo_cli_usage("plan", "--confirm: %s is not from 10s to 1h", text);
+    return false;
+}
+
 static int take_target(plan_options *o, int option, const char *text)
 {
     salvo_plan_case *c = &o->c;
@@ -234,6 +245,7 @@ static int take_target(plan_options *o, int option, const char *text)
     case OPT_CONSUMER:
         good = bounded("consumer-rate", text, 1, 1000000000, &c->consumer_per_s); break;
     case OPT_CORES: good = take_u32("cores", text, 1, 256, &c->model.host.cores); break;
+    case OPT_HOUR: good = take_confirm(c, text); break;
     case OPT_APP:
         good = take_permille("app-busy", text, 256000, &c->model.host.app_busy_permille); break;
     default: good = bounded("seed", text, 0, INT64_MAX, &c->seed); break;
@@ -438,6 +450,7 @@ static int run(int argc, char **argv)
     o->c.p99_ns = 10000000;
     o->c.recovery_ns = UINT64_C(30000000000);
     o->c.seed = 1;
+    o->c.confirm_ns = UINT64_C(3600000000000);
     o->c.traffic = (salvo_plan_traffic){.threads = 1, .arrivals = SALVO_PLAN_POISSON,
                                         .scale_permille = 1000};
     int status = parse(argc, argv, o);

@@ -5,7 +5,7 @@
  *
  *   plan.c          the command line
  *   plan_read.c     numbers with units, broker models
- *   plan_trace.c    traces, binary and CSV
+ *   plan_trace.c    traces as traffic
  *   plan_run.c      one simulation of a case with settings
  *   plan_search.c   the search; plan_limits.c: cliffs, seeds, predictions
  *   plan_print.c    the table, the picture, JSON, core.toml
@@ -39,7 +39,7 @@ typedef struct salvo_plan_case {
     uint64_t least_bytes, most_bytes, mean_bytes;
     uint64_t p99_ns, outage_ns, recovery_ns, consumer_per_s;
     uint32_t outage_kind, outage_brokers, slow_permille;
-    uint64_t seed;
+    uint64_t seed, confirm_ns;
     bool quiet;
 } salvo_plan_case;
 

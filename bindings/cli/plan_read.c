@@ -166,14 +166,16 @@ static void read_client(reading *r, json_t *root, salvo_plan_model *m)
     if (!json_is_object(client))
         return;
     json_t *flusher = json_object_get(client, "flusher"), *send = json_object_get(client, "send");
+    json_t *library = json_object_get(client, "library");
     m->host.cores = (uint32_t)number(r, client, "cores", 1, 256, m->host.cores);
     if (json_is_object(flusher)) {
         m->host.round_ns = number(r, flusher, "round_ns", 0, HOUR_NS, 0);
         m->host.flusher = cost(r, flusher, "batch_ns", "byte_ps", "record_ps");
     }
-    if (json_is_object(json_object_get(client, "library")))
-        m->host.library = cost(r, json_object_get(client, "library"), "batch_ns", "byte_ps",
-                               "record_ps");
+    if (json_is_object(library)) {
+        m->host.library = cost(r, library, "batch_ns", "byte_ps", "record_ps");
+        m->host.library_request_ns = number(r, library, "request_ns", 0, HOUR_NS, 0);
+    }
     if (json_is_object(send)) {
         m->host.send_ps = number(r, send, "call_ps", 0, 1000000000000, 0);
         m->host.send_per_byte_ps = number(r, send, "byte_ps", 0, 1000000000, 0);

@@ -73,7 +73,7 @@ typedef struct salvo_probing {
     salvo_fit_cost service, thread, flusher, library, host; /* thread: at the driver's seam */
     salvo_fit_window window;
     double flow_model[PROBE_FLOWS]; /* requests a second, as the model has them */
-    double round_ns, call_ps, call_byte_ps, overshoot_mean_ns;
+    double library_request_ns, round_ns, call_ps, call_byte_ps, overshoot_mean_ns;
     int64_t residual[PROBE_TABLE], overshoot[PROBE_TABLE];
     int64_t *stalls;
     size_t stall_count;

@@ -133,7 +133,7 @@ typedef struct play {
     uint32_t waiting, sent, next_part;
     double end[FLIGHT_MOST], length[FLIGHT_MOST]; /* end 0: not yet served */
     uint32_t batches[FLIGHT_MOST];
-    uint64_t done;
+    uint64_t done, requests;
 } play;
 
 /* The client makes one more request. */
@@ -172,15 +172,22 @@ static void send_first(play *p)
         taken++;
         cut(p, i);
     }
+    p->library_free = fmax(p->now, p->library_free) + p->client->request_ns;
+    p->requests++;
     p->batches[p->sent] = taken;
     p->end[p->sent] = 0;
     p->length[p->sent++] = salvo_fit_ns(p->service, taken * p->flow->bytes,
                                         taken * p->flow->records);
 }
 
+static double leaves(const play *p)
+{
+    return p->client->request_ns > 0 ? fmax(p->waiting_at[0], p->library_free) : p->waiting_at[0];
+}
+
 static void move(play *p)
 {
-    while (p->waiting != 0 && p->sent < p->window && p->waiting_at[0] <= p->now)
+    while (p->waiting != 0 && p->sent < p->window && leaves(p) <= p->now)
         send_first(p);
     for (uint32_t i = 0; i < p->sent && i < p->servers; i++) /* in the order of sending */
         if (p->end[i] == 0)
@@ -196,8 +203,8 @@ static bool step(play *p)
             next = p->end[i];
             which = i;
         }
-    if (p->waiting != 0 && p->sent < p->window && p->waiting_at[0] < next) {
-        p->now = fmax(p->now, p->waiting_at[0]);
+    if (p->waiting != 0 && p->sent < p->window && leaves(p) < next) {
+        p->now = fmax(p->now, leaves(p));
         return true;
     }
     if (which == FLIGHT_MOST)
@@ -215,12 +222,15 @@ static bool step(play *p)
     return true;
 }
 
-double salvo_fit_rate(const salvo_fit_flow *flow, const salvo_fit_cost *service,
-                      const salvo_fit_client *client, uint32_t window, uint32_t servers)
+/* Requests a second of batches, and how many of them share one. */
+static double play_flow(const salvo_fit_flow *flow, const salvo_fit_cost *service,
+                        const salvo_fit_client *client, uint32_t window, uint32_t servers,
+                        double *merged)
 {
     play *p = calloc(1, sizeof *p);
     double begin = 0, rate = 0;
     uint64_t before = 0;
+    *merged = 1;
     if (p == NULL || flow->in_flight == 0 || flow->in_flight > FLIGHT_MOST || window == 0) {
         free(p);
         return 0;
@@ -239,13 +249,41 @@ double salvo_fit_rate(const salvo_fit_flow *flow, const salvo_fit_cost *service,
     }
     if (p->now > begin)
         rate = (double)(p->done - before) / (p->now - begin) * 1e9;
+    if (p->requests != 0)
+        *merged = fmax(1, (double)p->done / (double)p->requests);
+    free(p);
+    return rate;
+}
+
+double salvo_fit_rate(const salvo_fit_flow *flow, const salvo_fit_cost *service,
+                      const salvo_fit_client *client, uint32_t window, uint32_t servers)
+{
+    double merged, rate = play_flow(flow, service, client, window, servers, &merged);
     double busy = salvo_fit_ns(&client->thread, flow->bytes, flow->records) +
                   salvo_fit_ns(&client->library, flow->bytes, flow->records) +
                   client->host_share * salvo_fit_ns(service, flow->bytes, flow->records);
     if (client->cores > 0 && busy > 0 && !client->merges)
         rate = fmin(rate, client->cores * 1e9 / busy);
-    free(p);
     return rate;
+}
+
+double salvo_fit_merged(const salvo_fit_flow *flow, const salvo_fit_cost *service,
+                        const salvo_fit_client *client, uint32_t window, uint32_t servers)
+{
+    double merged;
+    (void)play_flow(flow, service, client, window, servers, &merged);
+    return merged;
+}
+
+void salvo_fit_split(double base, double each, double merged, double *batch_ns, double *request_ns)
+{
+    *batch_ns = base;
+    *request_ns = 0;
+    if (merged < 1.5 || each >= base)
+        return;
+    double request = (base - fmax(each, 0)) / (1 - 1 / merged);
+    *request_ns = fmin(request, base);
+    *batch_ns = base - *request_ns;
 }
 
 salvo_fit_window salvo_fit_flows(const salvo_fit_flow *flows, size_t count,

@@ -21,11 +21,16 @@
 enum { SAMPLES = 64, GAP_NS = 3000000, BURST_BYTES = 400000, BURST_MOST = 16,
        REQUEST_TIMEOUT_S = 60, RAMP_BATCHES = 128, SLICES = 24, RAMP_SAMPLES = 1 << 20 };
 
-static uint64_t process_cpu_ns(void)
+static uint64_t cpu_ns(clockid_t whose)
 {
     struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    clock_gettime(whose, &t);
     return (uint64_t)t.tv_sec * SECOND + (uint64_t)t.tv_nsec;
+}
+
+static uint64_t process_cpu_ns(void)
+{
+    return cpu_ns(CLOCK_PROCESS_CPUTIME_ID);
 }
 
 /* What all cores of this host have done so far. */
@@ -260,11 +265,35 @@ static double rate_of(int64_t *slices, size_t count, uint64_t slice_ns)
     return (middle >= 5 ? middle : sum / (double)count) * 1e9 / (double)slice_ns;
 }
 
+/* CPU so far: ours, all of this process, the broker's. */
+typedef struct costs {
+    uint64_t thread_ns, process_ns, host_ns;
+} costs;
+
+static costs costs_now(const salvo_probing *p)
+{
+    return (costs){cpu_ns(CLOCK_THREAD_CPUTIME_ID), process_cpu_ns(),
+                   p->on_host ? salvo_probing_cpu_of(p->broker_pid) : 0};
+}
+
+static void share(salvo_probing *p, salvo_fit_flow *f, const costs *before, uint64_t requests,
+                  uint64_t took_ns)
+{
+    costs now = costs_now(p);
+    double n = requests != 0 ? (double)requests : 1;
+    double idle = (double)took_ns * (double)p->broker_idle_permille / 1000;
+    f->thread_ns = (double)(now.thread_ns - before->thread_ns) / n;
+    f->library_ns = (double)(now.process_ns - before->process_ns) / n - f->thread_ns;
+    f->host_ns = ((double)(now.host_ns - before->host_ns) - idle) / n;
+}
+
 static int flow(salvo_probing *p, salvo_fit_flow *f, uint64_t length_ns)
 {
     salvo_probe_sample samples[SAMPLES];
     int64_t slices[SLICES + 1] = {0};
     uint32_t batches[64];
+    uint64_t requests = 0;
+    costs before = costs_now(p);
     for (uint32_t i = 0; i < f->in_flight; i++) {
         int err = make(p, (uint32_t)f->records, (uint32_t)(f->bytes / f->records), i, &batches[i]);
         if (err == 0)
@@ -282,6 +311,7 @@ static int flow(salvo_probing *p, salvo_fit_flow *f, uint64_t length_ns)
             return failed("the driver gave up its connection", n);
         uint64_t slice = (now_ns - begin_ns) / slice_ns;
         slices[slice < SLICES ? slice : SLICES] += n;
+        requests += (uint64_t)n;
         for (int i = 0; i < n; i++) {
             note(p, &samples[i]);
             (void)!salvo_probe_submit(p->probe, samples[i].batch);
@@ -289,6 +319,7 @@ static int flow(salvo_probing *p, salvo_fit_flow *f, uint64_t length_ns)
         if (interrupted() != 0)
             return CLI_INTERRUPTED;
     }
+    share(p, f, &before, requests, now_ns - begin_ns);
     f->per_s = rate_of(slices + SLICES / 4, SLICES - SLICES / 4, slice_ns);
     int status = settle(p);
     salvo_probe_remove_all(p->probe);
@@ -306,7 +337,8 @@ int salvo_probing_sweep(salvo_probing *p, uint64_t budget_ns)
             if (bytes > (double)p->batch_bytes || shapes[s][0] > p->batch_messages)
                 continue;
             salvo_fit_flow *f = &p->flows[p->flow_count];
-            *f = (salvo_fit_flow){bytes, shapes[s][0], flights[i], p->partitions, 0};
+            *f = (salvo_fit_flow){.bytes = bytes, .records = shapes[s][0],
+                                  .in_flight = flights[i], .partitions = p->partitions};
             salvo_probing_progress(p, "sweep: %u requests of %.0f bytes in flight", flights[i],
                                    bytes);
             int status = flow(p, f, budget_ns / (2 * FLIGHTS));

@@ -125,6 +125,28 @@ static void serve(plan_world *w, plan_node *node)
     }
 }
 
+/* The library's thread works for so long, as soon as a core is free; when it begins. */
+static uint64_t work(plan_world *w, plan_link *link, uint64_t cost_ns)
+{
+    uint64_t begin_ns = cost_ns != 0 ? salvo_plan_cpu_take(w, w->now_ns, cost_ns) : w->now_ns;
+    link->thread_free_ns = begin_ns + cost_ns;
+    link->thread_busy_ns += cost_ns;
+    return begin_ns;
+}
+
+/* Sending takes the thread too, where it costs something apart from its batches. */
+static uint64_t leaves_ns(const plan_world *w, const plan_link *link)
+{
+    uint64_t ready_ns = w->requests[link->waiting.first].ready_ns;
+    return w->host.library_request_ns != 0 && link->thread_free_ns > ready_ns
+               ? link->thread_free_ns : ready_ns;
+}
+
+static bool may_leave(const plan_world *w, const plan_link *link)
+{
+    return leaves_ns(w, link) <= w->now_ns;
+}
+
 /* From the library's thread to the window, from there to the broker. */
 static void move_link(plan_world *w, plan_link *link, plan_node *node)
 {
@@ -132,20 +154,17 @@ static void move_link(plan_world *w, plan_link *link, plan_node *node)
         plan_request *q = &w->requests[link->coming.first];
         if (q->ready_ns > w->now_ns || link->thread_free_ns > w->now_ns)
             break;
-        uint64_t cost_ns = plan_cost_ns(&w->host.library, q->bytes, q->count);
-        q->ready_ns = cost_ns != 0 ? salvo_plan_cpu_take(w, w->now_ns, cost_ns) : w->now_ns;
-        link->thread_free_ns = q->ready_ns + cost_ns;
-        link->thread_busy_ns += cost_ns;
+        q->ready_ns = work(w, link, plan_cost_ns(&w->host.library, q->bytes, q->count));
         push(w, &link->waiting, pop(w, &link->coming));
     }
     while (link->waiting.first != PLAN_NONE && w->requests[link->waiting.first].deadline_ns <=
                                                    w->now_ns)
         finish(w, pop(w, &link->waiting), SALVO_ERR_EXPIRED);
     while (link->waiting.first != PLAN_NONE && link->in_flight < w->broker.window &&
-           node->down_until_ns <= w->now_ns &&
-           w->requests[link->waiting.first].ready_ns <= w->now_ns) {
+           node->down_until_ns <= w->now_ns && may_leave(w, link)) {
         uint32_t r = pop(w, &link->waiting);
         join(w, link, r);
+        work(w, link, w->host.library_request_ns);
         link->in_flight++;
         if (link->in_flight > w->measure.result->in_flight_peak)
             w->measure.result->in_flight_peak = link->in_flight;
@@ -171,8 +190,8 @@ static uint64_t link_next(const plan_world *w, const plan_link *link, const plan
         const plan_request *q = &w->requests[link->waiting.first];
         next = earliest(next, q->deadline_ns);
         if (link->in_flight < w->broker.window)
-            next = earliest(next, q->ready_ns > node->down_until_ns ? q->ready_ns
-                                                                    : node->down_until_ns);
+            next = earliest(next, leaves_ns(w, link) > node->down_until_ns ? leaves_ns(w, link)
+                                                                          : node->down_until_ns);
     }
     return next;
 }

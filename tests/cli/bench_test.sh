@@ -115,7 +115,7 @@ is t.json ledger.offered 2000
 bench --trace plain.trace --duration 500ms --out t.json
 status_is 0
 is t.json columns.acknowledged.count 500
-for wrong in cut:'ends in the middle' back:'times go backwards'; do
+for wrong in cut:'it is cut or damaged' back:'times go backwards'; do
     bench --trace "${wrong%%:*}.trace"
     status_is 1
     err_lines 1

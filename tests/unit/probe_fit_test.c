@@ -74,7 +74,8 @@ static size_t make_flows(salvo_fit_flow *flows, const salvo_fit_cost *service,
     salvo_draw draw = salvo_draw_stream(window, servers, 1);
     for (int s = 0; s < 2; s++)
         for (int i = 0; i < FLIGHTS; i++) {
-            flows[n] = (salvo_fit_flow){shapes[s][0], shapes[s][1], flights[i], 1, 0};
+            flows[n] = (salvo_fit_flow){.bytes = shapes[s][0], .records = shapes[s][1],
+                                        .in_flight = flights[i], .partitions = 1};
             flows[n].per_s = salvo_fit_rate(&flows[n], service, client, window, servers) *
                              (0.99 + 0.0002 * (double)salvo_draw_below(&draw, 101));
             n++;
@@ -116,11 +117,46 @@ static void what_cannot_be_seen_is_not_invented(void **state)
     assert_int_equal(w.window, 5);
 }
 
+/* A batch of its own costs 100 us, eight in a request 30 each: 20 a batch and 80 a request. */
+static void a_request_is_told_from_its_batches(void **state)
+{
+    double batch, request;
+    (void)state;
+    salvo_fit_split(100000, 30000, 8, &batch, &request);
+    near(batch, 20000, 0.001);
+    near(request, 80000, 0.001);
+    salvo_fit_split(100000, 100000, 8, &batch, &request); /* nothing is shared */
+    near(batch, 100000, 0.001);
+    assert_true(request == 0);
+    salvo_fit_split(100000, 30000, 1, &batch, &request); /* cannot be told */
+    near(batch, 100000, 0.001);
+    salvo_fit_split(100000, 1000, 8, &batch, &request); /* never below nothing */
+    assert_true(batch >= 0 && request <= 100000);
+}
+
+/* 32 small batches in flight over a window of 5 leave some at a time; without merging, one. */
+static void batches_share_requests_behind_a_window(void **state)
+{
+    const salvo_fit_cost service = {1000000, 1, 0};
+    salvo_fit_client client = {.thread = {1000, 0, 0}, .library = {1000, 0, 0}, .merges = true};
+    salvo_fit_flow flow = {.bytes = 100, .records = 1, .in_flight = 32, .partitions = 1};
+    (void)state;
+    double merged = salvo_fit_merged(&flow, &service, &client, 5, 5);
+    if (merged < 2.5 || merged > 6.5) /* 32 / 5, less what leaves alone */
+        fail_msg("%f batches a request", merged);
+    double cheap = salvo_fit_rate(&flow, &service, &client, 5, 5);
+    client.request_ns = 5000000; /* the thread sends 200 a second, of 32 batches at most */
+    assert_true(cheap > 6500);
+    assert_true(salvo_fit_rate(&flow, &service, &client, 5, 5) <= 6500);
+    client.merges = false;
+    near(salvo_fit_merged(&flow, &service, &client, 5, 5), 1, 0.001);
+}
+
 static void one_in_flight_is_one_after_the_other(void **state)
 {
     const salvo_fit_cost service = {1000000, 0, 0};
     const salvo_fit_client client = {.thread = {250000, 0, 0}};
-    salvo_fit_flow flow = {100, 1, 1, 1, 0};
+    salvo_fit_flow flow = {.bytes = 100, .records = 1, .in_flight = 1, .partitions = 1};
     (void)state;
     near(salvo_fit_rate(&flow, &service, &client, 5, 2), 800, 0.01);
     flow.in_flight = 8; /* the thread of the client is free 4,000 times a second */
@@ -148,6 +184,8 @@ int main(void)
         cmocka_unit_test(too_little_is_refused),
         cmocka_unit_test(window_and_servers_are_recovered),
         cmocka_unit_test(what_cannot_be_seen_is_not_invented),
+        cmocka_unit_test(a_request_is_told_from_its_batches),
+        cmocka_unit_test(batches_share_requests_behind_a_window),
         cmocka_unit_test(one_in_flight_is_one_after_the_other),
         cmocka_unit_test(quantiles_are_equal_steps),
     };

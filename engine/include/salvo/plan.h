@@ -53,6 +53,8 @@ typedef struct salvo_plan_host {
     salvo_plan_cost library;       /* the client library's thread of a connection; base: a batch */
     uint64_t send_ps, send_per_byte_ps; /* the calling thread */
     salvo_plan_table overshoot_ns; /* how late a sleeping flusher wakes */
+    uint64_t library_request_ns;   /* the client library's thread: a request, however many batches
+                                      leave in it */
 } salvo_plan_host;
 
 typedef struct salvo_plan_topic {
