@@ -106,15 +106,30 @@ void salvo_batch_free(salvo_batch_pool *pool, salvo_batch *batch)
     pool->free = batch;
 }
 
-/* Blocks grow with the batch, from one that fits the first record to the batch's whole size:
- * many thin partitions stay cheap and a busy one gets few blocks. */
+/* What the rest of the batch will take, if it goes on as before: a record is stored with up to 32
+ * bytes beside its own. The arena's blocks are powers of two; the next smaller one is asked for,
+ * because two of them waste less than one that is half empty. */
+static uint64_t rest_bytes(const salvo_batch *batch, uint32_t batch_bytes)
+{
+    uint64_t bytes = batch->driver.bytes;
+    uint64_t left = bytes < batch_bytes ? batch_bytes - bytes : 0;
+    if (bytes != 0)
+        left = left * batch->arena_bytes / bytes;
+    uint64_t block = SALVO_ARENA_MIN_BLOCK;
+    while (2 * block <= left)
+        block *= 2;
+    return block;
+}
+
+/* Blocks grow with the batch, from one that fits the first record to what is left of it: many thin
+ * partitions stay cheap and a busy one gets few blocks. */
 static bool add_block(salvo_batch_pool *pool, salvo_batch *batch, uint64_t need,
                       uint32_t batch_bytes)
 {
     uint64_t want = batch->last == NULL ? SALVO_ARENA_MIN_BLOCK : 2u * (uint64_t)batch->last->size;
-    uint64_t size;
-    if (want > batch_bytes)
-        want = batch_bytes;
+    uint64_t rest = rest_bytes(batch, batch_bytes), size;
+    if (want > rest)
+        want = rest;
     if (want < need + sizeof(salvo_block))
         want = need + sizeof(salvo_block);
     salvo_block *block = salvo_arena_take(&pool->arena, want, &size);

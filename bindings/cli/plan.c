@@ -17,7 +17,7 @@ enum {
     OPT_THREADS, OPT_ARRIVALS, OPT_BURST, OPT_TRACE, OPT_SCALE, OPT_TRAFFIC, OPT_MODEL,
     OPT_BASE, OPT_PER_BYTE, OPT_PER_RECORD, OPT_WINDOW, OPT_SERVERS, OPT_BROKERS,
     OPT_PARTITIONS, OPT_P99, OPT_OUTAGE, OPT_RECOVERY, OPT_CONSUMER, OPT_CORES, OPT_APP,
-    OPT_SEED, OPT_HOUR, OPT_JSON, OPT_OUT, OPT_TOML, OPT_PREDICT, OPT_CONFIG
+    OPT_SEED, OPT_HOUR, OPT_JSON, OPT_OUT, OPT_TOML, OPT_PAGE, OPT_PREDICT, OPT_CONFIG
 };
 
 static const struct option options_table[] = {
@@ -52,6 +52,7 @@ static const struct option options_table[] = {
     {"json", no_argument, NULL, OPT_JSON},
     {"out", required_argument, NULL, OPT_OUT},
     {"toml", required_argument, NULL, OPT_TOML},
+    {"page", required_argument, NULL, OPT_PAGE},
     {"predict", no_argument, NULL, OPT_PREDICT},
     {"broker", required_argument, NULL, 'b'},
     {"set", required_argument, NULL, 's'},
@@ -63,7 +64,7 @@ typedef struct plan_options {
     salvo_plan_case c;
     uint64_t topics, keys, key_bytes;
     bool zipf, json, predict;
-    const char *trace, *out, *toml, *model, *broker;
+    const char *trace, *out, *toml, *page, *model, *broker;
 } plan_options;
 
 static int take(plan_options *o, int option, const char *text);
@@ -275,6 +276,7 @@ static int take(plan_options *o, int option, const char *text)
     case OPT_JSON: o->json = true; break;
     case OPT_OUT: o->out = text; break;
     case OPT_TOML: o->toml = text; break;
+    case OPT_PAGE: o->page = text; break;
     case OPT_PREDICT: o->predict = true; break;
     case OPT_CONFIG: c->settings.file = text; break;
     case 'b': o->broker = text; break;
@@ -431,6 +433,11 @@ static int plan(const plan_options *o)
         status = write_file(o->toml, text);
         free(text);
     }
+    if (status == 0 && f.possible && o->page != NULL) {
+        char *text = salvo_cli_plan_page(&o->c, &f);
+        status = text != NULL ? write_file(o->page, text) : CLI_FAILED;
+        free(text);
+    }
     if (status == 0 && !f.possible) {
         salvo_cli_say("cannot be met: %s", f.why);
         status = CLI_FAILED;
@@ -460,6 +467,8 @@ static int run(int argc, char **argv)
         status = writable(o->out);
     if (status == 0)
         status = writable(o->toml);
+    if (status == 0)
+        status = writable(o->page);
     if (status == 0)
         status = o->predict ? predict(o) : plan(o);
     free(o->c.trace);

@@ -8,7 +8,7 @@
  *   plan_trace.c    traces as traffic
  *   plan_run.c      one simulation of a case with settings
  *   plan_search.c   the search; plan_limits.c: cliffs, seeds, predictions
- *   plan_print.c    the table, the picture, JSON, core.toml
+ *   plan_print.c    the table, the picture, JSON, core.toml; plan_page.c: the page
  */
 #ifndef SALVO_CLI_PLAN_H
 #define SALVO_CLI_PLAN_H
@@ -124,5 +124,8 @@ json_t *salvo_cli_plan_json(const salvo_plan_case *c, const salvo_plan_found *fo
 json_t *salvo_cli_plan_prediction_json(const salvo_plan_case *c, const salvo_plan_prediction *p);
 /* The core.toml: allocated. */
 char *salvo_cli_plan_toml(const salvo_plan_case *c, const salvo_plan_found *found);
+
+/* plan_page.c: HTML, allocated; NULL: no memory. */
+char *salvo_cli_plan_page(const salvo_plan_case *c, const salvo_plan_found *found);
 
 #endif

@@ -57,6 +57,7 @@ static const char salvo_plan_help[] =
     "      --json                instead of the table\n"
     "      --out FILE            the JSON, to a file\n"
     "      --toml FILE           a core.toml to paste; - for standard output\n"
+    "      --page FILE           a page with charts, for a browser; it loads nothing\n"
     "\n"
     "status: 0, 1 when a target cannot be met (one line says which and by how much), 2 for a\n"
     "wrong command line\n";

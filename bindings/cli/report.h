@@ -73,4 +73,15 @@ void salvo_report_settings(FILE *to, const salvo_page *report);
 /* report_html.c: the whole page, allocated; NULL: no memory. */
 char *salvo_report_html(const salvo_page *report, size_t *size);
 
+/* Any page of ours: what stands in page.html's places. */
+typedef struct salvo_page_parts {
+    const char *title, *nav; /* nav: markup of this program */
+    void (*alarm)(FILE *to, const void *context);  /* NULL: none */
+    void (*legend)(FILE *to, const void *context); /* NULL: none */
+    void (*body)(FILE *to, const void *context);
+    json_t *data; /* for page.js; the page takes it over */
+    const void *context;
+} salvo_page_parts;
+char *salvo_page_html(const salvo_page_parts *parts, size_t *size);
+
 #endif

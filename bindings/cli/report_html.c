@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The page as a whole: page.html with its places filled. Its policy lets exactly the scripts and
+ * A page as a whole: page.html with its places filled. Its policy lets exactly the scripts and
  * the style of this program run, by their hashes; no request can leave it. The results' data
  * stands in a block that is no script, with every < > & and non-ASCII character escaped.
  */
@@ -32,9 +32,8 @@ static void put_policy(FILE *to)
         put_hash(to, salvo_report_chart);
 }
 
-static void put_data(FILE *to, const salvo_page *report)
+static void put_data(FILE *to, const json_t *data)
 {
-    json_t *data = salvo_report_data(report);
     char *text = data ? json_dumps(data, JSON_COMPACT | JSON_ENSURE_ASCII |
                                              JSON_REAL_PRECISION(6)) : NULL;
     for (const char *at = text ? text : "{\"runs\":[]}"; *at; at++) {
@@ -44,11 +43,11 @@ static void put_data(FILE *to, const salvo_page *report)
             fputc(*at, to);
     }
     free(text);
-    json_decref(data);
 }
 
-static void put_alarm(FILE *to, const salvo_page *report)
+static void put_alarm(FILE *to, const void *context)
 {
+    const salvo_page *report = context;
     size_t invalid = 0;
     for (size_t i = 0; i < report->count; i++)
         invalid += !salvo_report_valid(&report->runs[i]);
@@ -70,8 +69,9 @@ static void put_alarm(FILE *to, const salvo_page *report)
     fputs("</ul></div>\n", to);
 }
 
-static void put_legend(FILE *to, const salvo_page *report)
+static void put_legend(FILE *to, const void *context)
 {
+    const salvo_page *report = context;
     fputs("<ul class=\"legend\">", to);
     for (size_t i = 0; i < report->count; i++) {
         fprintf(to, "<li class=\"run color-%zu%s\"><bdi>", i % REPORT_COLORS,
@@ -83,48 +83,69 @@ static void put_legend(FILE *to, const salvo_page *report)
     fputs("</ul>\n", to);
 }
 
-static void put_place(FILE *to, const salvo_page *report, const char *name, size_t length)
+static void put_body(FILE *to, const void *context)
+{
+    salvo_report_tables(to, context);
+}
+
+static void put_place(FILE *to, const salvo_page_parts *parts, const char *name, size_t length)
 {
     char place[16];
     snprintf(place, sizeof place, "%.*s", (int)length, name);
     if (strcmp(place, "policy") == 0)
         put_policy(to);
     else if (strcmp(place, "title") == 0)
-        salvo_report_text(to, report->title);
+        salvo_report_text(to, parts->title);
+    else if (strcmp(place, "nav") == 0)
+        fputs(parts->nav, to);
     else if (strcmp(place, "version") == 0)
         fputs(SALVO_VERSION, to);
     else if (strcmp(place, "style") == 0)
         fputs(salvo_report_style, to);
-    else if (strcmp(place, "alarm") == 0)
-        put_alarm(to, report);
-    else if (strcmp(place, "legend") == 0)
-        put_legend(to, report);
+    else if (strcmp(place, "alarm") == 0 && parts->alarm)
+        parts->alarm(to, parts->context);
+    else if (strcmp(place, "legend") == 0 && parts->legend)
+        parts->legend(to, parts->context);
     else if (strcmp(place, "body") == 0)
-        salvo_report_tables(to, report);
+        parts->body(to, parts->context);
     else if (strcmp(place, "data") == 0)
-        put_data(to, report);
+        put_data(to, parts->data);
     else if (strcmp(place, "chart") == 0)
         fputs(salvo_report_chart, to);
     else if (strcmp(place, "script") == 0)
         fputs(salvo_report_script, to);
 }
 
-char *salvo_report_html(const salvo_page *report, size_t *size)
+char *salvo_page_html(const salvo_page_parts *parts, size_t *size)
 {
     char *page = NULL;
     FILE *to = open_memstream(&page, size);
     const char *at = salvo_report_page, *open, *close;
-    if (!to)
-        return NULL;
-    while ((open = strstr(at, "{{")) && (close = strstr(open, "}}"))) {
+    bool good = to != NULL;
+    while (good && (open = strstr(at, "{{")) && (close = strstr(open, "}}"))) {
         fwrite(at, 1, (size_t)(open - at), to);
-        put_place(to, report, open + 2, (size_t)(close - open - 2));
+        put_place(to, parts, open + 2, (size_t)(close - open - 2));
         at = close + 2;
     }
+    json_decref(parts->data);
+    if (!good)
+        return NULL;
     fputs(at, to);
-    bool good = !ferror(to);
+    good = !ferror(to);
     if (fclose(to) == 0 && good)
         return page;
     free(page);
     return NULL;
+}
+
+char *salvo_report_html(const salvo_page *report, size_t *size)
+{
+    salvo_page_parts parts = {
+        .title = report->title,
+        .nav = "<a href=\"#latency\">Latency</a> <a href=\"#rates\">Rates</a> "
+               "<a href=\"#stages\">Stages</a> <a href=\"#trust\">Trust</a> "
+               "<a href=\"#settings\">Settings</a>",
+        .alarm = put_alarm, .legend = put_legend, .body = put_body,
+        .data = salvo_report_data(report), .context = report};
+    return salvo_page_html(&parts, size);
 }

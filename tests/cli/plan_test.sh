@@ -17,12 +17,14 @@ print(json.dumps(v))' "$1" "$2"
 # Small rates keep this short; the search is the same.
 case=(--rate 3k --size 60-140 --keys 100 --threads 4 --p99 10ms --outage 2s --recovery 4s
       --confirm 2m)
-run plan "${case[@]}" --json --out one.json --toml planned.toml
+run plan "${case[@]}" --json --out one.json --toml planned.toml --page one.html
 status_is 0
 cp out first
-run plan "${case[@]}" --json --out two.json --toml two.toml
+run plan "${case[@]}" --json --out two.json --toml two.toml --page two.html
 cmp -s first out || fail "the same seed gave other output"
 cmp -s one.json two.json || fail "the same seed gave another file"
+cmp -s one.html two.html || fail "the same seed gave another page"
+grep -q 'A plan for Salvo' one.html || fail "no page"
 cmp -s planned.toml two.toml || fail "the same seed gave another core.toml"
 [ "$(value .possible one.json)" = true ] || fail "it is possible"
 buffer=$(value .settings.buffer_bytes one.json)

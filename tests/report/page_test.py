@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""page_test.py SALVO [SCREENSHOTS]: the page of `salvo report` in headless Chromium.
+"""page_test.py SALVO [SCREENSHOTS]: the pages of `salvo report` and `salvo plan` in Chromium.
 
 On a phone and a desk, light and dark: nothing but the file is loaded, nothing is logged, no page
 scrolls sideways, every chart has drawn its lines, text can be read; charts follow a change of the
@@ -112,7 +112,7 @@ class Tab:
 
 
 async def look(browser, path: pathlib.Path, runs: int, shots: pathlib.Path | None,
-               schemes: tuple[str, ...] = ('light', 'dark')) -> None:
+               schemes: tuple[str, ...] = ('light', 'dark'), charts: int = 6) -> None:
     for name, (width, height) in SIZES.items():
         for scheme in schemes:
             where = f'{path.stem} {name} {scheme}'
@@ -123,7 +123,7 @@ async def look(browser, path: pathlib.Path, runs: int, shots: pathlib.Path | Non
             wide, shown = await tab.page.evaluate(WIDTHS)
             check(wide <= shown, f'{where}: scrolls sideways, {wide} > {shown}')
             colours = await tab.page.evaluate(COLOURS)
-            check(len(colours) == 6, f'{where}: {len(colours)} charts')
+            check(len(colours) == charts, f'{where}: {len(colours)} charts')
             check(all(count >= min(runs, 3) for count in colours), f'{where}: colours {colours}')
             labels = await tab.page.evaluate(LABELS)
             check(min(labels) > 30, f'{where}: labels of charts are hard to see: {labels}')
@@ -198,12 +198,15 @@ async def main(salvo: str, folder: pathlib.Path, shots: pathlib.Path | None) -> 
     pages = {'one': [a], 'two': [a, b], 'many': many, 'nasty': [nasty]}
     for name, inputs in pages.items():
         subprocess.run([salvo, 'report', '--out', name + '.html', *inputs], check=True)
+    subprocess.run([salvo, 'plan', '--rate', '3k', '--outage', '2s', '--recovery', '4s', '--confirm',
+                    '1m', '--page', 'plan.html'], check=True, stdout=subprocess.DEVNULL)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=shutil.which('chromium'), args=['--no-sandbox', '--disable-gpu'])
         for name, inputs in pages.items():
             await look(browser, folder / (name + '.html'), len(inputs), shots,
                        ('light', 'dark') if name == 'two' else ('dark',))
+        await look(browser, folder / 'plan.html', 1, shots, charts=4)
         await follows_scheme(browser, folder / 'two.html')
         await without_script(browser, folder / 'two.html')
         await stays_text(browser, folder / 'nasty.html')

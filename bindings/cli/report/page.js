@@ -6,7 +6,7 @@
 "use strict";
 (() => {
   if (typeof Chart === "undefined") return;
-  const runs = JSON.parse(document.getElementById("data").textContent).runs;
+  const { runs, plan } = JSON.parse(document.getElementById("data").textContent);
   const COLORS = 8, STAGES = ["enqueue", "queue", "batch", "broker"];
   let charts = [];
 
@@ -155,7 +155,72 @@
     };
   }
 
+  /* Of a plan: [x, y] points, and a bound as a dashed line. */
+  function curve(points, label, y, format, bound) {
+    const last = points[points.length - 1][0];
+    const set = (data, i, more) => ({
+      label, data, borderColor: color("--color-" + i), backgroundColor: color("--color-" + i),
+      ...more,
+    });
+    const sets = [set(points.map(([x, v]) => ({ x, y: v })), 0, {
+      pointRadius: points.length < 60 ? 2 : 0,
+    })];
+    if (bound > 0) {
+      const ends = [points[0][0], last].map((x) => ({ x, y: bound }));
+      sets.push(set(ends, 1, { label: "target", borderDash: [6, 4] }));
+    }
+    return {
+      type: "line", data: { datasets: sets },
+      options: options(axis("linear", "s", (v) => v, { min: 0, max: last }), y, {
+        title: (items) => items.length ? items[0].parsed.x + " s" : "",
+        label: (item) => item.dataset.label + ": " + format(item.parsed.y),
+      }),
+    };
+  }
+
+  function bars(plot, names, sets, format) {
+    plot.style.height = 80 + 44 * names.length + "px";
+    const common = options(axis("linear", "", (v) => format(v), { beginAtZero: true }),
+      axis("category", "", null, {}),
+      { label: (item) => item.dataset.label + ": " + format(item.parsed.x) });
+    common.plugins.legend = {
+      display: sets.length > 1, position: "bottom", labels: { color: color("--ink"), boxWidth: 12 },
+    };
+    return {
+      type: "bar",
+      data: {
+        labels: names,
+        datasets: sets.map(([label, data], i) => ({
+          label, data, backgroundColor: color("--color-" + i), maxBarThickness: 18,
+        })),
+      },
+      options: {
+        ...common, indexAxis: "y", interaction: { mode: "index", axis: "y", intersect: false },
+      },
+    };
+  }
+
+  function planned(name, plot) {
+    if (name === "hour") {
+      const y = axis("linear", "", (v) => time(v), { beginAtZero: true });
+      return curve(plan.p99, "p99 of 10 s", y, time, plan.target_ns);
+    }
+    if (name === "waiting") {
+      const y = axis("linear", "", (v) => number(v), { beginAtZero: true });
+      return curve(plan.waiting, "messages", y, number, 0);
+    }
+    if (name === "memory") {
+      return bars(plot, plan.memory.map((part) => part[0]),
+        [["size", plan.memory.map((part) => part[1])],
+          ["most in use", plan.memory.map((part) => part[2])]],
+        (v) => digits(Number(v)) + " MiB");
+    }
+    return bars(plot, plan.cliffs.map((part) => part[0]),
+      [["times the rate", plan.cliffs.map((part) => part[1])]], (v) => digits(Number(v)));
+  }
+
   function config(name, plot) {
+    if (plan) return planned(name, plot);
     if (name === "stages") return stages(plot);
     if (name === "rate") {
       return overTime("acknowledged", axis("linear", "", (v) => number(v), { beginAtZero: true }),
