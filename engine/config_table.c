@@ -171,7 +171,8 @@ const salvo_key salvo_keys[] = {
         "Longest park of an idle flusher: what a message may wait beyond its linger; a quarter "
         "of it during the first second without messages."),
     ENUM("wake", "none", "none|idle",
-         "idle: the first send after a flusher parked wakes it, for one system call."),
+         "idle: the first send after a flusher parked wakes it, for one system call; without "
+         "linger every send does while they come one by one."),
     INT("claim_stall_ms", "ms", "100", 1, 60000,
         "A claim that stays uncommitted for so long stops holding the others back."),
     ENUM("clock", "auto", "auto|tsc|monotonic",

@@ -87,6 +87,8 @@ struct salvo_flusher {
     uint64_t shortest_linger_ns; /* of topics with records since the last empty pass */
     uint64_t wake_at_ns;      /* when the next round is due if nothing happens */
     bool short_of_memory, giving_up, left_backlog;
+    bool thin;                /* the last records came one by one, and nobody lets them linger */
+    uint64_t met_at_ns;       /* the pass that took records, the last time */
 
     /* Flush rounds: see flusher_flush.c. */
     _Atomic uint32_t flush_wanted, flush_done;
@@ -127,6 +129,8 @@ int salvo_flusher_start(salvo_flusher *f);
 void salvo_flusher_join(salvo_flusher *f);
 void salvo_flusher_kick(salvo_flusher *f); /* any thread: work soon */
 void salvo_flusher_idle(salvo_flusher *f, int work);
+/* wake=idle: whether the next sender may be asked to wake it, as far as its own pace goes. */
+bool salvo_flusher_offers(const salvo_flusher *f);
 
 /* Any thread: the driver's state for people. The handle may be closed and opened again by the
  * flusher meanwhile, so the flusher keeps the text (once a second) and readers copy it. */

@@ -20,7 +20,9 @@ enum {
     TARGET_BYTES = 256 << 10,  /* what a pass should find: fewer looks, fewer cache misses */
     EVERY_MIN_NS = 20 * 1000,
     EVERY_BUSY_NS = 1000 * 1000, /* between passes while anything comes, or half the linger */
-    LONG_IDLE_NS = 1000 * 1000 * 1000
+    LONG_IDLE_NS = 1000 * 1000 * 1000,
+    THIN_RECORDS = 2, /* a pass; with THIN_EVERY_NS: at most 10,000 wake-ups a second */
+    THIN_EVERY_NS = 100 * 1000
 };
 
 /* The driver hears of a topic at its first record, and is asked for its partitions. */
@@ -307,6 +309,11 @@ static uint64_t longest_pause(salvo_flusher *f, uint64_t records)
 static void adapt(salvo_flusher *f, uint64_t records, uint64_t bytes, bool more)
 {
     const salvo_settings *s = &f->producer->settings;
+    if (records != 0) {
+        f->thin = f->shortest_linger_ns == 0 && records <= THIN_RECORDS &&
+                  f->now_ns - f->met_at_ns >= THIN_EVERY_NS;
+        f->met_at_ns = f->now_ns;
+    }
     uint64_t longest = longest_pause(f, records);
     if (s->idle == SALVO_IDLE_BUSY)
         f->drain_every_ns = 0;

@@ -58,12 +58,19 @@ static void sleep_until(salvo_flusher *f, uint64_t nap_ns)
         clear_event(f);
 }
 
+/* After a long idle time; or where nothing lingers and messages come one by one, so that being woken
+ * for each costs no more rounds than looking every millisecond, and saves them the wait. */
+bool salvo_flusher_offers(const salvo_flusher *f)
+{
+    return f->producer->settings.wake_idle && !f->short_of_memory &&
+           (f->thin || f->drain_every_ns >= f->producer->settings.park_max_ns / 4);
+}
+
 /* wake=idle: from here on the first sender wakes us. The barrier on all our threads makes the
  * flag's store visible to senders before we look at the rings once more, so senders need none. */
 static bool offer_idle(salvo_flusher *f)
 {
-    if (!f->producer->settings.wake_idle || f->short_of_memory ||
-        f->drain_every_ns < f->producer->settings.park_max_ns / 4 || f->left_backlog)
+    if (!salvo_flusher_offers(f) || f->left_backlog)
         return true;
     atomic_store(&f->idle, 1);
     syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);

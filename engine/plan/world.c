@@ -74,8 +74,7 @@ static void rest(plan_world *w, salvo_flusher *f, int work, uint64_t end_ns)
         return;
     a->sleeping = true;
     a->due_ns = f->wake_at_ns + overshoot_ns(w, a);
-    a->offers_idle = s->wake_idle && !f->short_of_memory &&
-                     f->drain_every_ns >= s->park_max_ns / 4 && salvo_sizes_backlog(f->sizes) == 0;
+    a->offers_idle = salvo_flusher_offers(f) && salvo_sizes_backlog(f->sizes) == 0;
 }
 
 static void round_of(plan_world *w, uint32_t index)

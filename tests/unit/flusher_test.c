@@ -124,6 +124,34 @@ static void pauses_follow_linger(void **state)
     }
 }
 
+static bool offers_after(const char *wake, const char *linger_us, unsigned at_once,
+                         uint64_t pause_ns)
+{
+    engine e;
+    engine_open(&e, (const char *[]){"linger_us", linger_us, "idle_strategy", "adaptive", "wake",
+                                     wake, NULL});
+    for (unsigned n = 0; n < 20; n++) {
+        engine_send(&e, -1, n, at_once);
+        engine_step(&e, pause_ns);
+        engine_step(&e, pause_ns); /* a pass that finds nothing changes nothing */
+    }
+    bool offers = salvo_flusher_offers(&e.p->flushers[0]);
+    engine_settle(&e, 10 * MS, 20);
+    engine_close(&e, 0);
+    return offers;
+}
+
+/* wake=idle: messages that come one by one and do not linger wake it each; others are looked for. */
+static void thin_traffic_wakes(void **state)
+{
+    (void)state;
+    assert_true(offers_after("idle", "0", 1, 1 * MS));
+    assert_false(offers_after("none", "0", 1, 1 * MS));
+    assert_false(offers_after("idle", "1000", 1, 1 * MS));
+    assert_false(offers_after("idle", "0", 3, 1 * MS));
+    assert_false(offers_after("idle", "0", 1, 20 * US)); /* 25,000 a second */
+}
+
 static void every_kind_of_send_is_sampled(void **state)
 {
     (void)state;
@@ -389,6 +417,7 @@ int main(void)
         cmocka_unit_test(full_batches_leave_no_stragglers),
         cmocka_unit_test(a_first_topic_has_a_share),
         cmocka_unit_test(pauses_follow_linger),
+        cmocka_unit_test(thin_traffic_wakes),
         cmocka_unit_test(every_kind_of_send_is_sampled),
         cmocka_unit_test(flush_cuts_linger_short),
         cmocka_unit_test(flush_waits_for_the_past_only),
