@@ -42,8 +42,8 @@ def bench(options, target, rate, seconds, *more):
     path = options.out / "result.json"
     where = ["-s", f"{ADDRESS_KEY[driver]}={address}"] if address else []
     salvo(options, "bench", "--quiet", "-b", driver, *where, "-s", "full_policy=block",
-          "--rate", str(int(rate)), "--size", str(SIZE), "--arrivals", "poisson", "--duration", f"{seconds}s", "--warmup", "2s",
-          "--drain", "60", "--out", str(path), *more)
+          "--rate", str(int(rate)), "--size", str(SIZE), "--arrivals", "poisson",
+          "--duration", f"{seconds}s", "--warmup", "2s", "--drain", "60", "--out", str(path), *more)
     return json.loads(path.read_text())
 
 

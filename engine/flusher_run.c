@@ -58,8 +58,8 @@ static void sleep_until(salvo_flusher *f, uint64_t nap_ns)
         clear_event(f);
 }
 
-/* After a long idle time; or where nothing lingers and messages come one by one, so that being woken
- * for each costs no more rounds than looking every millisecond, and saves them the wait. */
+/* After a long idle time; or where nothing lingers and messages come one by one, so that being
+ * woken for each costs no more rounds than looking every millisecond, and saves them the wait. */
 bool salvo_flusher_offers(const salvo_flusher *f)
 {
     return f->producer->settings.wake_idle && !f->short_of_memory &&

@@ -153,7 +153,7 @@ done
 run plan predict --trace trace.csv
 status_is 1
 err_lines 1
-err_has 'trace.csv: not a trace: `salvo record` writes them, of CSV too (--from-csv)'
+err_has 'trace.csv: not a trace'
 
 # The command line
 run plan

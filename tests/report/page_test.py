@@ -198,8 +198,9 @@ async def main(salvo: str, folder: pathlib.Path, shots: pathlib.Path | None) -> 
     pages = {'one': [a], 'two': [a, b], 'many': many, 'nasty': [nasty]}
     for name, inputs in pages.items():
         subprocess.run([salvo, 'report', '--out', name + '.html', *inputs], check=True)
-    subprocess.run([salvo, 'plan', '--rate', '3k', '--outage', '2s', '--recovery', '4s', '--confirm',
-                    '1m', '--page', 'plan.html'], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([salvo, 'plan', '--rate', '3k', '--outage', '2s', '--recovery', '4s',
+                    '--confirm', '1m', '--page', 'plan.html'],
+                   check=True, stdout=subprocess.DEVNULL)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=shutil.which('chromium'), args=['--no-sandbox', '--disable-gpu'])

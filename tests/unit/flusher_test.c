@@ -141,7 +141,7 @@ static bool offers_after(const char *wake, const char *linger_us, unsigned at_on
     return offers;
 }
 
-/* wake=idle: messages that come one by one and do not linger wake it each; others are looked for. */
+/* wake=idle: messages that come one by one and do not linger wake it; others are looked for. */
 static void thin_traffic_wakes(void **state)
 {
     (void)state;
