@@ -34,7 +34,7 @@ static int visit_value(const salvo_toml_value *value, void *context)
         return SALVO_OK; /* [messaging.rdkafka] with nothing in it */
     if (value->text == NULL)
         return salvo_config_fail(r->config, "%.100s (%s): %s cannot be a value here; allowed: "
-                                 "text, a number, true or false",
+                                 "text, a number, true or false, a list of texts",
                                  value->key, source, value->type);
     if (strlen(value->key) != value->key_len || strlen(value->text) != value->text_len)
         return salvo_config_fail(r->config, "%.100s (%s): a zero byte in a name or value",

@@ -20,8 +20,9 @@
 #define SIZE(name, initial, min, max, flags, help) \
     {name, SALVO_KEY_SIZE, "bytes", initial, min, max, 0, flags, help}
 
-/* Two audiences other than the producer read keys of the same table. */
+/* Audiences other than the producer read keys of the same table. */
 #define PYTHON_ONLY "Read by the Python side; the C producer has no use for it. "
+#define SCHEMAS_ONLY "Read where Avro is written or read; the producer has no use for it. "
 #define CONSUMERS_ONLY "Read by consumers; the producer has no use for it. "
 
 const salvo_key salvo_keys[] = {
@@ -65,7 +66,25 @@ const salvo_key salvo_keys[] = {
     BOOL("kafka_fire_and_forget", "false",
          PYTHON_ONLY "True: publishing does not wait for the broker by default."),
     STRING("kafka_schema_registry_url", "", SALVO_KEY_URL,
-           PYTHON_ONLY "Address of the Schema Registry, for Avro."),
+           SCHEMAS_ONLY "Address of the Schema Registry, or several, separated by commas; "
+           "http://USER:PASSWORD@HOST:PORT is allowed."),
+    STRING("kafka_schema_registry_user", "", 0,
+           SCHEMAS_ONLY "User of the Schema Registry; wins over the address's."),
+    STRING("kafka_schema_registry_password", "", SALVO_KEY_SECRET,
+           SCHEMAS_ONLY "Password of the Schema Registry."),
+    STRING("kafka_schema_registry_cafile", "", 0,
+           SCHEMAS_ONLY "Certificates of trusted authorities (PEM) for https://; unset: the "
+           "system's."),
+    STRING("kafka_schema_registry_certfile", "", 0,
+           SCHEMAS_ONLY "This client's certificate (PEM) for https://."),
+    STRING("kafka_schema_registry_keyfile", "", 0,
+           SCHEMAS_ONLY "This client's private key (PEM) for https://."),
+    INT("kafka_schema_registry_timeout_ms", "ms", "10000", 1, 600000,
+        SCHEMAS_ONLY "How long one request to one address of the Schema Registry may take."),
+    BOOL("kafka_schema_auto_register", "true",
+         SCHEMAS_ONLY "False: a schema that the registry does not know is an error."),
+    ENUM("kafka_subject_strategy", "topic", "topic|record|topic_record",
+         SCHEMAS_ONLY "Subject of a value's schema: TOPIC-value, its full name, TOPIC-NAME."),
     ENUM("kafka_auto_offset_reset", "earliest", "earliest|latest|none",
          CONSUMERS_ONLY "Where a group without a committed offset begins."),
     BOOL("kafka_enable_auto_commit", "true",
@@ -77,7 +96,14 @@ const salvo_key salvo_keys[] = {
     INT("kafka_session_timeout_ms", "ms", "10000", 1, 3600000,
         CONSUMERS_ONLY "Silence after which a group gives a member up."),
     INT("kafka_heartbeat_interval_ms", "ms", "3000", 1, 3600000,
-        CONSUMERS_ONLY "Time between a member's heartbeats."),
+        CONSUMERS_ONLY "Time between a member's heartbeats; less than the session timeout."),
+    INT("kafka_rebalance_wait_ms", "ms", "3000", 0, 60000,
+        CONSUMERS_ONLY "How long a partition that goes to another member is kept until what is in "
+        "hand of it is settled."),
+    ENUM("kafka_isolation_level", "read_committed", "read_committed|read_uncommitted",
+         CONSUMERS_ONLY "Whether messages of open and aborted transactions are seen."),
+    INT("kafka_transaction_timeout_ms", "ms", "60000", 1000, 900000,
+        "Age at which the broker aborts an open transaction."),
     STRING("redis_url", "redis://localhost:6379/0", SALVO_KEY_URL, "Address of the Redis server."),
     STRING("rabbitmq_url", "amqp://guest:guest@localhost:5672/", SALVO_KEY_URL,
            "Address of the RabbitMQ server."),
@@ -104,6 +130,8 @@ const salvo_key salvo_keys[] = {
         "Length to which streams are trimmed, roughly (MAXLEN ~); 0: not at all."),
     BOOL("redis_nomkstream", "false",
          "True: a stream that does not exist is an error (NOMKSTREAM), not created."),
+    INT("redis_claim_idle_ms", "ms", "60000", 200, INT_MS_MAX,
+        CONSUMERS_ONLY "Silence after which a member's messages go to others of its group."),
     BOOL("redis_exactly_once", "false",
          "Resends are exactly-once and ordered, by a function on the server (Redis 7 and later)."),
     INT("rabbitmq_window", "messages", "2048", 1, 65535,
@@ -123,6 +151,9 @@ const salvo_key salvo_keys[] = {
     STRING("default_group", "", 0, PYTHON_ONLY "Consumer group; unset: the application's name."),
     STRING("source", "", 0,
            PYTHON_ONLY "Sender in event envelopes; unset: the application's name."),
+    STRING("modules", "", SALVO_KEY_NO_ENV,
+           PYTHON_ONLY "Python modules that define workers and handlers, separated by commas or "
+           "as a list, for the core command; from code and file only."),
 
     /* What a send does when there is no room. */
     INT("send_timeout_ms", "ms", "60000", 0, INT_MS_MAX,

@@ -55,10 +55,24 @@ const char *type_of(const toml::node &node)
     }
 }
 
+// A list of texts, as keys that take several have it: joined by commas.
+bool text_of_list(const toml::array &list, std::string &text)
+{
+    for (const toml::node &node : list) {
+        const auto *part = node.as_string();
+        if (part == nullptr || part->get().find(',') != std::string::npos)
+            return false;
+        text += (text.empty() ? "" : ",") + part->get();
+    }
+    return true;
+}
+
 // A value as the text that a person would have written in the environment.
 bool text_of(const toml::node &node, std::string &text)
 {
     char digits[64];
+    if (const toml::array *list = node.as_array())
+        return text_of_list(*list, text);
     if (const auto *value = node.as_string()) {
         text = value->get();
         return true;

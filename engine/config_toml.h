@@ -16,7 +16,7 @@ extern "C" {
 typedef struct salvo_toml_value {
     const char *key; /* path below [messaging], joined by dots */
     size_t key_len;  /* more than strlen(key): it holds a zero byte */
-    const char *text; /* NULL: neither text, number nor boolean */
+    const char *text; /* lists of texts joined by commas; NULL: no text, number or boolean */
     size_t text_len;
     const char *type; /* for people: "a table", "an array", ... */
     unsigned line;

@@ -30,6 +30,7 @@
 #define SALVO_CAP_READ (1u << 6)
 #define SALVO_CAP_OWN_RETRIES (1u << 7) /* its library retries, in order: the engine keeps more
                                           than one batch of a partition in flight */
+#define SALVO_CAP_GROUPS (1u << 8) /* two groups that consume a topic each get all of it */
 
 /* A message as a driver sees it: spans into the batch's arena blocks, stable until the outcome.
  * headers are packed: {u32 name_len, u32 value_len (UINT32_MAX: null), name, value} each. */
@@ -180,6 +181,11 @@ typedef struct salvo_driver_ops {
      * a topic and what it holds: 0 also when there is none. Blocks up to timeout_ms. */
     int (*topic_delete)(const salvo_config *config, const char *topic, uint32_t timeout_ms,
                         char *error, size_t error_size);
+
+    /* NULL where there is none of it; see driver_consumer.h. */
+    const struct salvo_driver_consumer_ops *consumer;
+    const struct salvo_driver_transaction_ops *transaction;
+    const struct salvo_driver_topic_ops *topics;
 } salvo_driver_ops;
 
 /* The drivers of this build; NULL when there is none of that name. (drivers.c) */

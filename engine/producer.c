@@ -46,6 +46,11 @@ const salvo_driver_ops *salvo_producer_driver(salvo *producer)
     return producer->driver;
 }
 
+const salvo_config *salvo_producer_config(salvo *producer)
+{
+    return producer->config;
+}
+
 static size_t whole_pages(size_t bytes)
 {
     return (bytes + 4095u) & ~(size_t)4095u;

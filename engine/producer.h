@@ -110,9 +110,10 @@ int salvo_ledger_read(salvo *producer, salvo_topic topic, salvo_ledger *ledger);
 /* All of the statistics but the stages, whatever the state of the handle. */
 void salvo_stats_fill(salvo *producer, salvo_stats *stats);
 
-/* The reader's way to the memory broker. */
+/* The way of readers, consumers and topic calls to the memory broker; see choose.h. */
 void *salvo_producer_shared(salvo *producer);
 const salvo_driver_ops *salvo_producer_driver(salvo *producer);
+const salvo_config *salvo_producer_config(salvo *producer);
 
 extern _Thread_local bool salvo_in_callback;
 

@@ -3,10 +3,8 @@
  * Reading back: the public calls, handed to the driver that the configuration names. Guarantees:
  * on failure *out is NULL and salvo_last_error() says why; a null is an error, not a crash.
  */
-#include "config_internal.h"
-#include "driver.h"
+#include "choose.h"
 #include "error.h"
-#include "producer.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,32 +14,6 @@ struct salvo_reader {
     const salvo_driver_ops *driver;
     void *driver_reader;
 };
-
-/* The driver that the configuration names; the producer's when there is no configuration. */
-static int choose_driver(const salvo_config *config, salvo *producer,
-                         const salvo_driver_ops **out)
-{
-    const salvo_driver_ops *of_producer = producer ? salvo_producer_driver(producer) : NULL;
-    const char *why = NULL;
-    const char *name = config || !of_producer ? salvo_config_broker(config, &why)
-                                              : of_producer->name;
-    *out = name ? salvo_driver_find(name) : NULL;
-    if (!*out) {
-        salvo_error_set("%s%s", name ? "this build has no driver named " : "",
-                        name ? name : why ? why : "message_broker is not set");
-        return SALVO_ERR_CONFIG;
-    }
-    if (!(*out)->reader_open) {
-        salvo_error_set("the %s driver keeps nothing that could be read", name);
-        return SALVO_ERR_UNSUPPORTED;
-    }
-    if (of_producer && of_producer != *out) {
-        salvo_error_set("message_broker is %s, but the producer's is %s: leave one of them out",
-                        name, of_producer->name);
-        return SALVO_ERR_INVALID;
-    }
-    return 0;
-}
 
 static int take_options(const salvo_reader_options *given, salvo_reader_options *out)
 {
@@ -60,15 +32,16 @@ static int take_options(const salvo_reader_options *given, salvo_reader_options 
     return 0;
 }
 
-static int open_with(const salvo_config *config, salvo *producer, const char *topic,
+static int open_with(const salvo_choice *choice, const char *topic,
                      const salvo_reader_options *given, salvo_reader **out)
 {
     char text[SALVO_ERROR_BYTES] = "";
     salvo_reader_options options;
-    const salvo_driver_ops *driver;
     int err = take_options(given, &options);
-    if (!err)
-        err = choose_driver(config, producer, &driver);
+    if (!err && !choice->driver->reader_open) {
+        salvo_error_set("the %s driver keeps nothing that could be read", choice->driver->name);
+        err = SALVO_ERR_UNSUPPORTED;
+    }
     if (err)
         return err;
     salvo_reader *reader = malloc(sizeof *reader);
@@ -76,9 +49,9 @@ static int open_with(const salvo_config *config, salvo *producer, const char *to
         salvo_error_set("no memory for a reader");
         return SALVO_ERR_NOMEM;
     }
-    reader->driver = driver;
-    err = driver->reader_open(config, producer ? salvo_producer_shared(producer) : NULL, topic,
-                              &options, &reader->driver_reader, text, sizeof text);
+    reader->driver = choice->driver;
+    err = choice->driver->reader_open(choice->config, choice->shared, topic, &options,
+                                      &reader->driver_reader, text, sizeof text);
     if (err) {
         salvo_error_set("%s", text[0] ? text : salvo_strerror(err));
         free(reader);
@@ -86,25 +59,6 @@ static int open_with(const salvo_config *config, salvo *producer, const char *to
     }
     *out = reader;
     return 0;
-}
-
-/* What `salvo config` shows: defaults, ./core.toml, environment. */
-static int load_config(salvo_config **out)
-{
-    int err = salvo_config_new(out);
-    if (err) {
-        salvo_error_set("no memory for a configuration");
-        return err;
-    }
-    err = salvo_config_load_file(*out, NULL);
-    if (!err)
-        err = salvo_config_load_env(*out);
-    if (err) {
-        salvo_error_set("%s", salvo_config_error(*out));
-        salvo_config_free(*out);
-        *out = NULL;
-    }
-    return err;
 }
 
 int salvo_reader_open(const salvo_config *config, salvo *producer, const char *topic,
@@ -117,14 +71,12 @@ int salvo_reader_open(const salvo_config *config, salvo *producer, const char *t
         salvo_error_set("salvo_reader_open: %s", out ? "no topic was given" : "out is NULL");
         return SALVO_ERR_INVALID;
     }
-    if (config || producer)
-        return open_with(config, producer, topic, options, out);
-    salvo_config *loaded;
-    int err = load_config(&loaded);
+    salvo_choice choice;
+    int err = salvo_choose(config, producer, &choice);
     if (err)
         return err;
-    err = open_with(loaded, NULL, topic, options, out);
-    salvo_config_free(loaded);
+    err = open_with(&choice, topic, options, out);
+    salvo_choice_end(&choice);
     return err;
 }
 

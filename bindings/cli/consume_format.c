@@ -122,7 +122,7 @@ static json_t *header_array(const salvo_record *record)
     return array;
 }
 
-static bool put_json(FILE *to, const salvo_record *record)
+static bool put_json(FILE *to, const salvo_record *record, bool value_is_json)
 {
     json_t *o = json_object();
     json_object_set_new(o, "topic", json_string(record->topic));
@@ -130,7 +130,13 @@ static bool put_json(FILE *to, const salvo_record *record)
     json_object_set_new(o, "offset", json_integer(record->offset));
     json_object_set_new(o, "timestamp_ms", json_integer(record->timestamp_ms));
     set_bytes(o, "key", "key_base64", record->key, record->key_len);
-    set_bytes(o, "value", "value_base64", record->value, record->value_len);
+    json_t *value = value_is_json ? json_loadb(record->value, record->value_len,
+                                               JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL)
+                                  : NULL;
+    if (value)
+        json_object_set_new(o, "value", value);
+    else
+        set_bytes(o, "value", "value_base64", record->value, record->value_len);
     json_object_set_new(o, "headers", header_array(record));
     bool good = json_dumpf(o, to, JSON_COMPACT) == 0;
     json_decref(o);
@@ -138,10 +144,11 @@ static bool put_json(FILE *to, const salvo_record *record)
     return good;
 }
 
-bool salvo_format_write(FILE *to, const char *format, const salvo_record *record)
+bool salvo_format_write(FILE *to, const char *format, const salvo_record *record,
+                        bool value_is_json)
 {
     if (strcmp(format, "json") == 0)
-        return put_json(to, record) && !ferror(to);
+        return put_json(to, record, value_is_json) && !ferror(to);
     if (strcmp(format, "value") == 0) {
         put(to, record->value, record->value_len);
         putc_unlocked('\n', to);

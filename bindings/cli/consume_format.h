@@ -13,7 +13,9 @@
  * wrong with it. */
 const char *salvo_format_check(const char *format);
 
-/* Writes a record; false when the stream failed or memory ran out (errno tells). */
-bool salvo_format_write(FILE *to, const char *format, const salvo_record *record);
+/* Writes a record (a value that is JSON stands as such in the format json); false when the stream
+ * failed or memory ran out (errno tells). */
+bool salvo_format_write(FILE *to, const char *format, const salvo_record *record,
+                        bool value_is_json);
 
 #endif

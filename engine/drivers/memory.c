@@ -15,6 +15,8 @@
  */
 #include "driver.h"
 #include "error.h"
+#include "memory_admin.h"
+#include "memory_consumer.h"
 #include "memory_reader.h"
 #include "memory_script.h"
 #include "memory_store.h"
@@ -62,7 +64,7 @@ static uint32_t memory_capabilities(const salvo_config *config)
 {
     (void)config;
     return SALVO_CAP_KEYS | SALVO_CAP_HEADERS | SALVO_CAP_PARTITIONS | SALVO_CAP_TIMESTAMPS |
-           SALVO_CAP_ORDERED_RETRY | SALVO_CAP_OFFSETS | SALVO_CAP_READ;
+           SALVO_CAP_ORDERED_RETRY | SALVO_CAP_OFFSETS | SALVO_CAP_READ | SALVO_CAP_GROUPS;
 }
 
 /* The log is one for all flushers: each handle answers for its share of it. */
@@ -447,4 +449,6 @@ const salvo_driver_ops salvo_driver_memory = {
     .reader_open = salvo_memory_reader_open,
     .reader_next = salvo_memory_reader_next,
     .reader_close = salvo_memory_reader_close,
+    .consumer = &salvo_memory_consumer_ops,
+    .topics = &salvo_memory_topic_ops,
 };

@@ -8,21 +8,16 @@
  */
 #include "memory_reader.h"
 #include "error.h"
-#include "memory_store.h"
+#include "memory_place.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#define HEADERS_MAX 64 /* of a message, see salvo/salvo.h */
-
 typedef struct reader_place {
-    salvo_memory_segment *segment; /* pinned; NULL: before the first one */
-    uint32_t index;                /* records of the segment that are done ... */
-    size_t position;               /* ... and their bytes */
-    int64_t next;                  /* offset to be read */
-    int64_t end;                   /* stop_at_end: where to stop */
+    salvo_memory_place at;
+    int64_t end; /* stop_at_end: where to stop */
 } reader_place;
 
 typedef struct memory_reader {
@@ -30,7 +25,7 @@ typedef struct memory_reader {
     salvo_memory_topic *topic;
     bool stop_at_end;
     uint32_t current; /* partition whose segment is being read */
-    salvo_header headers[HEADERS_MAX];
+    salvo_header headers[SALVO_MEMORY_HEADERS_MAX];
     reader_place places[];
 } memory_reader;
 
@@ -74,14 +69,7 @@ static void place_at_open(reader_place *place, const salvo_memory_partition *par
                           bool from_end)
 {
     place->end = partition->next_offset;
-    if (!from_end)
-        return;
-    place->next = partition->next_offset;
-    place->segment = partition->tail;
-    if (place->segment) {
-        place->index = place->segment->count;
-        salvo_memory_segment_pin(place->segment);
-    }
+    salvo_memory_place_set(&place->at, partition, from_end ? partition->next_offset : 0);
 }
 
 int salvo_memory_reader_open(const salvo_config *config, void *shared, const char *topic,
@@ -122,30 +110,10 @@ int salvo_memory_reader_open(const salvo_config *config, void *shared, const cha
     return 0;
 }
 
-/* With the mutex held: move a place whose segment is done to the next one, if there is one.
- * Returns the number of messages that retention took from under the reader. */
-static int64_t advance(reader_place *place, salvo_memory_partition *partition)
-{
-    salvo_memory_segment *old = place->segment;
-    /* An evicted segment's `next` may be gone; all that was before the head is older anyway. */
-    salvo_memory_segment *next = old && !old->evicted ? old->next : partition->head;
-    if (!next)
-        return 0;
-    salvo_memory_segment_pin(next);
-    if (old)
-        salvo_memory_segment_unpin(old);
-    int64_t missed = next->base_offset - place->next;
-    place->segment = next;
-    place->index = 0;
-    place->position = 0;
-    place->next = next->base_offset;
-    return missed;
-}
-
 static bool readable(const memory_reader *r, const reader_place *place)
 {
-    return place->segment && place->index < place->segment->count &&
-           (!r->stop_at_end || place->next < place->end);
+    return salvo_memory_place_readable(&place->at) &&
+           (!r->stop_at_end || place->at.next < place->end);
 }
 
 /* With the mutex held: make `current` a partition with something to read. 0, SALVO_ERR_END when
@@ -156,11 +124,15 @@ static int find_readable(memory_reader *r, int64_t *missed, uint32_t *missed_in)
     for (uint32_t i = 1; i <= r->topic->partition_count; i++) {
         uint32_t at = (r->current + i) % r->topic->partition_count;
         reader_place *place = &r->places[at];
-        if (r->stop_at_end && place->next >= place->end)
+        if (r->stop_at_end && place->at.next >= place->end)
             continue;
         all_ended = false;
         if (!readable(r, place)) {
-            int64_t gap = advance(place, &r->topic->partitions[at]);
+            int64_t gap = 0;
+            salvo_memory_segment *left = salvo_memory_place_advance(
+                &place->at, &r->topic->partitions[at], &gap);
+            if (left)
+                salvo_memory_segment_unpin(left);
             if (gap > 0) {
                 *missed += gap;
                 *missed_in = at;
@@ -196,60 +168,6 @@ static int wait_readable(memory_reader *r, uint64_t timeout_ms)
     return err;
 }
 
-static int unpack_headers(memory_reader *r, const unsigned char *at, size_t bytes,
-                          salvo_record *record)
-{
-    const unsigned char *end = at + bytes;
-    size_t count = 0;
-    for (; at < end; count++) {
-        uint32_t lens[2];
-        if (count == HEADERS_MAX || (size_t)(end - at) < sizeof lens)
-            return SALVO_ERR_INVALID;
-        memcpy(lens, at, sizeof lens);
-        at += sizeof lens;
-        size_t value_len = lens[1] == SALVO_MEMORY_NULL ? 0 : lens[1];
-        if ((size_t)(end - at) < lens[0] + value_len)
-            return SALVO_ERR_INVALID;
-        r->headers[count] = (salvo_header){
-            .name = (const char *)at,
-            .name_len = lens[0],
-            .value = lens[1] == SALVO_MEMORY_NULL ? NULL : at + lens[0],
-            .value_len = value_len,
-        };
-        at += lens[0] + value_len;
-    }
-    record->headers = count > 0 ? r->headers : NULL;
-    record->header_count = count;
-    return 0;
-}
-
-/* Give the record at the place and step over it. */
-static int take(memory_reader *r, salvo_record *record)
-{
-    reader_place *place = &r->places[r->current];
-    const unsigned char *at = place->segment->records + place->position;
-    salvo_memory_record stored;
-    memcpy(&stored, at, sizeof stored);
-    at += sizeof stored;
-    size_t key_len = stored.key_len == SALVO_MEMORY_NULL ? 0 : stored.key_len;
-    size_t value_len = stored.value_len == SALVO_MEMORY_NULL ? 0 : stored.value_len;
-    *record = (salvo_record){
-        .topic = r->topic->name,
-        .partition = (int32_t)r->current,
-        .offset = place->next,
-        .timestamp_ms = stored.timestamp_ms,
-        .key = stored.key_len == SALVO_MEMORY_NULL ? NULL : at,
-        .key_len = key_len,
-        .value = stored.value_len == SALVO_MEMORY_NULL ? NULL : at + key_len,
-        .value_len = value_len,
-    };
-    size_t len = sizeof stored + key_len + value_len + stored.headers_bytes;
-    place->position += (len + 7) & ~(size_t)7;
-    place->index++;
-    place->next++;
-    return unpack_headers(r, at + key_len + value_len, stored.headers_bytes, record);
-}
-
 int salvo_memory_reader_next(void *reader, uint64_t timeout_ms, salvo_record *record,
                              char *error, size_t error_size)
 {
@@ -259,7 +177,8 @@ int salvo_memory_reader_next(void *reader, uint64_t timeout_ms, salvo_record *re
         if (err)
             return err;
     }
-    int err = take(r, record);
+    int err = salvo_memory_place_take(&r->places[r->current].at, r->topic, r->current, r->headers,
+                                      record);
     if (err)
         snprintf(error, error_size,
                  "memory broker: offset %lld of partition %d of %s has malformed headers",
@@ -272,8 +191,8 @@ void salvo_memory_reader_close(void *reader)
     memory_reader *r = reader;
     pthread_mutex_lock(&r->store->mutex);
     for (uint32_t i = 0; i < r->topic->partition_count; i++)
-        if (r->places[i].segment)
-            salvo_memory_segment_unpin(r->places[i].segment);
+        if (r->places[i].at.segment)
+            salvo_memory_segment_unpin(r->places[i].at.segment);
     pthread_mutex_unlock(&r->store->mutex);
     salvo_memory_store_release(r->store);
     free(r);

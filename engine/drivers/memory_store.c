@@ -11,7 +11,6 @@
 #include <time.h>
 
 #define LIMIT_BYTES_MIN (UINT64_C(64) << 10)
-#define PARTITIONS_MAX 1024
 #define MESSAGE_BYTES_DEFAULT 1048576u
 #define SLACK_BYTES 4096u /* unused space that is not worth a realloc */
 
@@ -43,8 +42,8 @@ static int read_config(salvo_memory_store *store, const salvo_config *config, ch
         snprintf(error, error_size, "memory_full = \"%s\": allowed are evict and reject", full);
         return SALVO_ERR_CONFIG;
     }
-    int err = read_number(config, "memory_partitions", 1, PARTITIONS_MAX, &partitions, error,
-                          error_size);
+    int err = read_number(config, "memory_partitions", 1, SALVO_MEMORY_PARTITIONS_MAX, &partitions,
+                          error, error_size);
     if (!err)
         err = read_number(config, "memory_bytes", LIMIT_BYTES_MIN, INT64_MAX, &limit, error,
                           error_size);
@@ -116,6 +115,7 @@ static void free_store(salvo_memory_store *store)
         next = s->next_by_age;
         free(s);
     }
+    salvo_memory_groups_free(store);
     for (salvo_memory_topic *t = store->topics, *next; t; t = next) {
         next = t->next;
         free(t->partitions);
@@ -140,6 +140,7 @@ void salvo_memory_store_end(salvo_memory_store *store)
 {
     pthread_mutex_lock(&store->mutex);
     store->closed = true;
+    salvo_memory_groups_ended(store);
     pthread_cond_broadcast(&store->changed);
     pthread_mutex_unlock(&store->mutex);
 }
@@ -168,17 +169,39 @@ static salvo_memory_topic *new_topic(uint32_t partition_count, const char *name)
     return topic;
 }
 
-salvo_memory_topic *salvo_memory_store_topic(salvo_memory_store *store, const char *name)
+/* With the mutex held. */
+static salvo_memory_topic *add_topic(salvo_memory_store *store, const char *name,
+                                     uint32_t partition_count)
 {
-    pthread_mutex_lock(&store->mutex);
-    salvo_memory_topic *topic = salvo_memory_store_find(store, name);
-    if (!topic && (topic = new_topic(store->partition_count, name)) != NULL) {
+    salvo_memory_topic *topic = new_topic(partition_count, name);
+    if (topic) {
         topic->next = store->topics;
         store->topics = topic;
         pthread_cond_broadcast(&store->changed);
     }
+    return topic;
+}
+
+salvo_memory_topic *salvo_memory_store_topic(salvo_memory_store *store, const char *name)
+{
+    pthread_mutex_lock(&store->mutex);
+    salvo_memory_topic *topic = salvo_memory_store_find(store, name);
+    if (!topic)
+        topic = add_topic(store, name, store->partition_count);
     pthread_mutex_unlock(&store->mutex);
     return topic;
+}
+
+int salvo_memory_store_create(salvo_memory_store *store, const char *name, int32_t partitions)
+{
+    if (partitions < 1 || partitions > SALVO_MEMORY_PARTITIONS_MAX)
+        return SALVO_ERR_INVALID;
+    pthread_mutex_lock(&store->mutex);
+    int err = salvo_memory_store_find(store, name) ? SALVO_ERR_REJECTED : 0;
+    if (!err && !add_topic(store, name, (uint32_t)partitions))
+        err = SALVO_ERR_NOMEM;
+    pthread_mutex_unlock(&store->mutex);
+    return err;
 }
 
 salvo_memory_segment *salvo_memory_segment_new(uint32_t count, uint64_t bytes)
@@ -310,6 +333,7 @@ int salvo_memory_store_append(salvo_memory_store *store, salvo_memory_topic *top
             }
         }
         link_newest(store, &topic->partitions[partition], segment);
+        salvo_memory_groups_arrived(&topic->partitions[partition]);
         if (store->waiters > 0)
             pthread_cond_broadcast(&store->changed);
     }

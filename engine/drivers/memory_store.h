@@ -25,6 +25,7 @@
 
 #define SALVO_MEMORY_NULL UINT32_MAX /* a length: there is no key, the value is null */
 #define SALVO_MEMORY_BYTES_DEFAULT (UINT64_C(256) << 20)
+#define SALVO_MEMORY_PARTITIONS_MAX 1024
 
 typedef struct salvo_memory_record { /* then key, value, headers; padded to 8 */
     int64_t timestamp_ms;
@@ -46,6 +47,7 @@ typedef struct salvo_memory_segment {
 typedef struct salvo_memory_partition {
     salvo_memory_segment *head, *tail;
     int64_t next_offset;
+    struct salvo_memory_share *shares; /* of groups that read it; memory_group.h */
 } salvo_memory_partition;
 
 typedef struct salvo_memory_topic { /* never freed before the store */
@@ -70,6 +72,7 @@ typedef struct salvo_memory_store {
     size_t message_bytes_max;
     salvo_memory_segment *oldest, *newest;
     salvo_memory_topic *topics;
+    struct salvo_memory_group *groups; /* memory_group.h */
     salvo_memory_script script;
     uint64_t down_until_ns;
 } salvo_memory_store;
@@ -86,6 +89,9 @@ void salvo_memory_store_end(salvo_memory_store *store);
 /* The topic of that name; made if it is new (NULL: no memory). */
 salvo_memory_topic *salvo_memory_store_topic(salvo_memory_store *store, const char *name);
 
+/* A topic of that many partitions: 0, REJECTED (it is there), INVALID or NOMEM. */
+int salvo_memory_store_create(salvo_memory_store *store, const char *name, int32_t partitions);
+
 /* With store->mutex held: the topic, or NULL if there is none. */
 salvo_memory_topic *salvo_memory_store_find(salvo_memory_store *store, const char *name);
 
@@ -99,6 +105,12 @@ bool salvo_memory_segment_add(salvo_memory_segment *segment, const salvo_driver_
  * the caller's. *segment may have moved. */
 int salvo_memory_store_append(salvo_memory_store *store, salvo_memory_topic *topic,
                               int32_t partition, salvo_memory_segment **segment);
+
+/* With store->mutex held, what groups must hear of (memory_group.c): a segment came, the producer
+ * is gone. And the end of all groups. */
+void salvo_memory_groups_arrived(const salvo_memory_partition *partition);
+void salvo_memory_groups_ended(const salvo_memory_store *store);
+void salvo_memory_groups_free(salvo_memory_store *store);
 
 /* With store->mutex held: pins. Unpinning the last one of an evicted segment frees it. */
 void salvo_memory_segment_pin(salvo_memory_segment *segment);

@@ -65,10 +65,12 @@ rule_broken() {
         [[ $name == salvo/* || $is_vendor = 1 ]] &&
             echo "ring/ includes nothing of the project and no library" ;;
     codecs/*)
-        [[ $name == salvo/* && $name != salvo/err.h ]] &&
+        [[ $name == salvo/* && ! $name =~ ^salvo/(err|schema)\.h$ ]] &&
             echo "codecs/ knows the engine's error numbers and nothing else of it"
-        [[ $is_vendor = 0 || $name =~ ^($packers) ]] ||
-            echo "the libraries of codecs/ are those that compress" ;;
+        [[ $is_vendor = 0 || $name =~ ^($packers) ||
+           $file =~ ^codecs/(avro|registry) && $name =~ ^(avro\.h|jansson\.h|curl/) ]] ||
+            echo "the libraries of codecs/ are those that compress, and avro-c, jansson and" \
+                "libcurl for schemas" ;;
     engine/drivers/*)
         driver_rule "$file" "$form" "$name" "$is_vendor" ;;
     engine/io/*)
@@ -89,18 +91,19 @@ rule_broken() {
     return 0
 }
 
-# A driver sees driver.h, the clock, errors, the configuration's getters, io/, the table of codecs,
-# its own headers (their names begin with the driver's) and its one library.
+# A driver sees driver.h, driver_consumer.h, window.h, the clock, errors, the configuration's
+# getters, io/, the table of codecs, its own headers (their names begin with the driver's) and its
+# one library.
 driver_rule() {
     local file=$1 form=$2 name=$3 is_vendor=$4 own
     own=${file##*/}
     own=${own%.*}
     own=${own%%_*}
-    if [[ $form == '"' && ! $name =~ ^(io/)?(io|names|url)\.h$ && $name != compress.h &&
-          ! $name =~ ^(\.\./)?(driver|clock|error|config_(internal|keys))\.h$ &&
+    if [[ $form == '"' && ! $name =~ ^(io/)?(io|io_set|names|url)\.h$ && $name != compress.h &&
+          ! $name =~ ^(\.\./)?(driver(_consumer)?|window|clock|error|config_(internal|keys))\.h$ &&
           $name != "$own"*.h ]]; then
-        echo "a driver sees driver.h, clock.h, error.h, config_internal.h, io.h, names.h, url.h," \
-            "compress.h, its own headers"
+        echo "a driver sees driver.h, driver_consumer.h, window.h, clock.h, error.h," \
+            "config_internal.h, io.h, io_set.h, names.h, url.h, compress.h, its own headers"
     fi
     [ "$is_vendor" = 0 ] && return
     case "$own:$name" in

@@ -66,12 +66,13 @@ typedef struct target { /* a line of the table in table.c */
 
 typedef struct conformance_case {
     const char *name;
-    uint32_t capabilities; /* SALVO_CAP_*: without them it is not offered */
+    uint32_t capabilities; /* SALVO_CAP_*, CAP_CONSUME: without them it is not offered */
     size_t hook;           /* offset in target_hooks; NULL there: not offered. NO_HOOK: none */
     bool network;          /* only where there is a server */
     void (*run)(world *w);
 } conformance_case;
 #define NO_HOOK SIZE_MAX
+#define CAP_CONSUME (1u << 31) /* ours: the driver's table has consuming */
 
 enum { SENT_MAX = 1 << 17, TOPICS_MAX = 64, ANY_STATUS = 1 };
 
@@ -96,6 +97,7 @@ struct world {
     salvo_config *good_config; /* the reader's: as the target says, nothing else */
     salvo *producer;
     bool opened, may_reorder, may_duplicate;
+    bool consumed; /* settled by a group: a queue holds it no more */
     uint32_t topic_count;
     char topic_names[TOPICS_MAX][96];
     salvo_topic topics[TOPICS_MAX];
@@ -146,6 +148,11 @@ int64_t wall_ms(void);
 void world_open_readers(world *w); /* before the close, of a broker that is in this process */
 void world_read_back(world *w);
 
+/* The same books for what consumers are given: all of it, at the end. */
+void world_reading_begin(world *w);
+void world_reading_take(world *w, uint32_t topic, const salvo_record *record);
+void world_reading_end(world *w);
+
 /* --- server.c -------------------------------------------------------------------------------- */
 
 void server_start(const target *t);
@@ -189,5 +196,28 @@ void case_unknown_host(world *w);
 void case_gone_beyond_the_deadline(world *w);
 void case_silent_beyond_the_deadline(world *w);
 void case_flush_deadlines(world *w);
+void case_topics_made(world *w);
+void case_topics_ensured(world *w);
+void case_topics_filled_and_removed(world *w);
+void case_lag_of_a_group(world *w);
+void case_reading_once(world *w);
+void case_reading_unsettled_comes_again(world *w);
+void case_reading_out_of_order(world *w);
+void case_reading_two_members(world *w);
+void case_reading_bounded_hand(world *w);
+void case_reading_pause(world *w);
+void case_reading_seek(world *w);
+void case_reading_rewind(world *w);
+void case_reading_lag(world *w);
+void case_reading_before_the_first(world *w);
+void case_reading_two_groups(world *w);
+void case_reading_wake(world *w);
+void case_reading_keys(world *w);
+void case_reading_headers(world *w);
+void case_reading_timestamps(world *w);
+void case_reading_values(world *w);
+void case_reading_across_breaks(world *w);
+void case_reading_server_bounces(world *w);
+void reading_clean(void); /* members that a failed case left open; never fails */
 
 #endif

@@ -182,6 +182,36 @@ void world_open_readers(world *w)
         w->readers[i] = open_reader(w, i, false);
 }
 
+static void check_all_seen(const world *w)
+{
+    for (uint32_t i = 0; i < w->count; i++)
+        check_seen(w, i);
+    if (w->duplicates && !w->may_duplicate)
+        fail_msg("%u duplicates", w->duplicates);
+}
+
+static index_t *consumed; /* between world_reading_begin() and _end() */
+
+void world_reading_begin(world *w)
+{
+    free(consumed); /* of a case that failed */
+    consumed = malloc(sizeof *consumed);
+    assert_non_null(consumed);
+    fill(consumed, w);
+}
+
+void world_reading_take(world *w, uint32_t topic, const salvo_record *record)
+{
+    take(consumed, w, topic, record);
+}
+
+void world_reading_end(world *w)
+{
+    free(consumed);
+    consumed = NULL;
+    check_all_seen(w);
+}
+
 void world_read_back(world *w)
 {
     index_t *x = malloc(sizeof *x);
@@ -200,8 +230,5 @@ void world_read_back(world *w)
         w->readers[topic] = NULL;
     }
     free(x);
-    for (uint32_t i = 0; i < w->count; i++)
-        check_seen(w, i);
-    if (w->duplicates && !w->may_duplicate)
-        fail_msg("%u duplicates", w->duplicates);
+    check_all_seen(w);
 }

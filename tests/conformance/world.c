@@ -70,12 +70,13 @@ world *world_new(const target *t)
     const salvo_driver_ops *driver = salvo_driver_find(t->driver);
     if (!driver)
         fail_msg("this build has no driver named %s", t->driver);
-    w->capabilities = driver->capabilities(w->config);
+    w->capabilities = driver->capabilities(w->config) | (driver->consumer ? CAP_CONSUME : 0);
     return w;
 }
 
 void world_free(world *w)
 {
+    reading_clean();
     if (w->producer) { /* the case failed */
         int err = salvo_close(w->producer, 0, NULL);
         (void)err;
@@ -364,5 +365,6 @@ void world_finish(world *w)
         int err = world_close(w, 10000);
         assert_int_equal(err != 0, w->ledger.acknowledged != w->ledger.accepted);
     }
-    world_read_back(w);
+    if (!w->consumed)
+        world_read_back(w);
 }

@@ -259,16 +259,20 @@ static void toml_is_read_and_located(void **state)
     assert_int_equal(load(config, "top = 1\n[database]\nurl = 'x'\n[messaging]\n"
                                   "kafka_enabled = false\nmessage_broker = \"memory\"\n"
                                   "buffer_bytes = '16MiB'\n\"rdkafka.linger.ms\" = 0.5\n"
+                                  "modules = ['a.b', \"c\"]\nsource = []\n"
                                   "[messaging.rdkafka]\nbatch.size = 1\nsocket.x = true\n"), 0);
     assert_value(config, "rdkafka.linger.ms", "0.5");
     assert_value(config, "rdkafka.batch.size", "1");
     assert_value(config, "rdkafka.socket.x", "true");
     assert_value(config, "buffer_bytes", "16777216");
+    assert_value(config, "modules", "a.b,c");
+    assert_value(config, "source", NULL);
     assert_int_equal(salvo_config_validate(config), 0);
     static const char *const bad[][2] = {
         {"[messaging]\nflushers = 2\nmax_topics = 0\n", "core.toml:3"},
         {"[messaging]\nflushers = 2\nkafka_ack = 1\n", "core.toml:3"},
         {"[messaging]\nflushers = 2\nsource = [1]\n", "(core.toml:3): an array"},
+        {"[messaging]\nflushers = 2\nmodules = ['a', 'b,c']\n", "(core.toml:3): an array"},
         {"[messaging]\nflushers = 2\n[messaging.kafka]\nacks=1\n", "kafka.acks"},
         {"[messaging]\nflushers = 2\nsource = \"a\\u0000b\"\n", "zero byte"},
         {"[messaging]\nflushers = 2\n\nsource = = 1\n", "core.toml:4: malformed TOML"},

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The public reader over the memory driver. The producer is a double: the two calls by which a
+ * The public reader over the memory driver. The producer is a double: the calls by which a
  * reader reaches it are defined here (so the archive's producer.o is not linked), and the "engine"
  * is the test that submits by hand.
  */
@@ -21,6 +21,18 @@ const salvo_driver_ops *salvo_producer_driver(salvo *producer)
 {
     assert_ptr_equal(producer, fake_producer);
     return engine.ops;
+}
+
+const salvo_config *salvo_producer_config(salvo *producer)
+{
+    assert_ptr_equal(producer, fake_producer);
+    return engine.config;
+}
+
+int salvo_producer_check(const salvo *producer)
+{
+    assert_ptr_equal(producer, fake_producer);
+    return 0;
 }
 
 static int set_up(void **state)
