@@ -21,7 +21,9 @@
 #include "clock.h"
 #include "config_internal.h"
 #include "error.h"
+#include "kafka_admin.h"
 #include "kafka_config.h"
+#include "kafka_consumer.h"
 #include "kafka_internal.h"
 #include <errno.h>
 #include <stdio.h>
@@ -44,7 +46,7 @@
 static uint32_t kafka_capabilities(const salvo_config *config)
 {
     uint32_t all = SALVO_CAP_KEYS | SALVO_CAP_HEADERS | SALVO_CAP_PARTITIONS |
-                   SALVO_CAP_TIMESTAMPS | SALVO_CAP_OFFSETS | SALVO_CAP_READ |
+                   SALVO_CAP_TIMESTAMPS | SALVO_CAP_OFFSETS | SALVO_CAP_READ | SALVO_CAP_GROUPS |
                    SALVO_CAP_ORDERED_RETRY | SALVO_CAP_OWN_RETRIES;
     char error[256];
     int err;
@@ -557,4 +559,7 @@ const salvo_driver_ops salvo_driver_kafka = {
     .reader_next = salvo_kafka_reader_next,
     .reader_close = salvo_kafka_reader_close,
     .topic_delete = salvo_kafka_topic_delete,
+    .consumer = &salvo_kafka_consumer_ops,
+    .transaction = &salvo_kafka_transaction_ops,
+    .topics = &salvo_kafka_topic_ops,
 };

@@ -24,11 +24,18 @@
 #define BATCH_MESSAGES_MIN 10000
 /* What a record may need beside key and value; max_message_bytes speaks of the latter. */
 #define MESSAGE_OVERHEAD_BYTES 4096
+#define MAX_POLL_INTERVAL_MS 300000 /* its default */
+
+/* What the client is for. */
+typedef enum role { PRODUCER, READER, MEMBER, TRANSACTION } role;
 
 typedef struct building {
     const salvo_config *config;
     rd_kafka_conf_t *conf;
     rd_kafka_type_t type;
+    role role;
+    const char *name;   /* group, or transactional id */
+    const char *member; /* NULL: a fresh one */
     salvo_kafka_log *log;
     char *error;
     size_t error_size;
@@ -139,6 +146,12 @@ static int set_acks(building *b)
     const char *acks = value_of(b, "kafka_acks");
     bool all = !acks || strcmp(acks, "all") == 0 || strcmp(acks, "-1") == 0;
     bool idempotence = salvo_config_bool(b->config, "kafka_enable_idempotence");
+    if (b->role == TRANSACTION) {
+        if (b->log && (!all || !idempotence))
+            b->log(SALVO_LOG_NOTICE, "kafka: transactions go with acks = all and idempotence, "
+                                     "whatever kafka_acks and kafka_enable_idempotence say");
+        all = idempotence = true;
+    }
     if (idempotence && !all)
         return refuse(b, "kafka_acks", NULL,
                       "kafka_enable_idempotence = true needs kafka_acks = all; "
@@ -190,7 +203,16 @@ static int set_producer(building *b)
     return err;
 }
 
-static int set_consumer(building *b)
+static int set_all(building *b, const char *name, const char *const (*properties)[2],
+                   size_t count)
+{
+    int err = 0;
+    for (size_t i = 0; !err && i < count; i++)
+        err = set(b, name, properties[i][0], properties[i][1]);
+    return err;
+}
+
+static int set_reader(building *b)
 {
     static const char *const fixed[][2] = {
         {"group.id", "salvo-reader"}, /* asked for by librdkafka; nothing joins or commits */
@@ -200,23 +222,110 @@ static int set_consumer(building *b)
         {"auto.offset.reset", "earliest"},
         {"allow.auto.create.topics", "false"},
     };
-    int err = 0;
-    for (size_t i = 0; !err && i < sizeof fixed / sizeof *fixed; i++)
-        err = set(b, "reader", fixed[i][0], fixed[i][1]);
+    return set_all(b, "reader", fixed, sizeof fixed / sizeof *fixed);
+}
+
+/* Silence and heartbeats; max.poll.interval.ms must not be below the session's. */
+static int set_session(building *b)
+{
+    int64_t session = salvo_config_int(b->config, "kafka_session_timeout_ms");
+    int64_t heartbeat = salvo_config_int(b->config, "kafka_heartbeat_interval_ms");
+    if (heartbeat >= session) {
+        char why[128];
+        snprintf(why, sizeof why, "%lld does not go with kafka_session_timeout_ms = %lld; allowed: "
+                 "less, best a third of it", (long long)heartbeat, (long long)session);
+        return refuse(b, "kafka_heartbeat_interval_ms", NULL, why);
+    }
+    int err = set_number(b, "kafka_session_timeout_ms", "session.timeout.ms", session);
+    if (!err)
+        err = set_number(b, "kafka_heartbeat_interval_ms", "heartbeat.interval.ms", heartbeat);
+    if (!err && session > MAX_POLL_INTERVAL_MS)
+        err = set_number(b, "kafka_session_timeout_ms", "max.poll.interval.ms", session);
     return err;
 }
 
-/* With these changed, tokens would not come back or would mean something else. */
-static bool is_the_drivers(const char *property)
+static int set_member(building *b)
+{
+    static const char *const fixed[][2] = {
+        {"partition.assignment.strategy", "cooperative-sticky"},
+        {"enable.auto.commit", "false"},       /* what is settled is the engine's to say */
+        {"enable.auto.offset.store", "false"},
+        {"enable.partition.eof", "false"},
+        {"allow.auto.create.topics", "true"},  /* where the broker does so */
+        {"topic.metadata.refresh.interval.ms", "2000"}, /* topics that are made later */
+        /* Fetching stops at this many and goes on up to a second later (before librdkafka 2.2);
+         * so let the bytes decide. */
+        {"queued.min.messages", "10000000"},
+    };
+    int err = set_all(b, "consumer", fixed, sizeof fixed / sizeof *fixed);
+    if (!err)
+        err = set(b, "group", "group.id", b->name);
+    if (!err && b->member)
+        err = set(b, "member", "group.instance.id", b->member);
+    const char *reset = value_of(b, "kafka_auto_offset_reset");
+    if (!err)
+        err = set(b, "kafka_auto_offset_reset", "auto.offset.reset",
+                  strcmp(reset, "none") == 0 ? "error" : reset);
+    if (!err)
+        err = set(b, "kafka_isolation_level", "isolation.level",
+                  value_of(b, "kafka_isolation_level"));
+    if (!err)
+        err = set_number(b, "buffer_bytes", "queued.max.messages.kbytes",
+                         clamp(salvo_config_int(b->config, "buffer_bytes") / 1024, 1, 2097151));
+    return err ? err : set_session(b);
+}
+
+/* Before the transaction's own deadline each message must have its outcome. */
+static int set_transaction(building *b)
+{
+    int64_t whole = salvo_config_int(b->config, "kafka_transaction_timeout_ms");
+    int64_t delivery = salvo_config_int(b->config, "delivery_timeout_ms");
+    int64_t request = salvo_config_int(b->config, "kafka_request_timeout_ms");
+    int64_t kbytes = salvo_config_int(b->config, "buffer_bytes") / 1024;
+    int err = set_producer(b);
+    if (!err)
+        err = set(b, "transaction", "transactional.id", b->name);
+    if (!err)
+        err = set_number(b, "kafka_transaction_timeout_ms", "transaction.timeout.ms", whole);
+    if (!err)
+        err = set_number(b, "delivery_timeout_ms", "message.timeout.ms",
+                         delivery < whole ? delivery : whole);
+    if (!err)
+        err = set_number(b, "kafka_request_timeout_ms", "socket.timeout.ms",
+                         clamp(request, SOCKET_TIMEOUT_MIN_MS, whole - 100));
+    if (!err) /* this queue is the only one: it is what bounds it, and where messages gather */
+        err = set_number(b, "buffer_bytes", "queue.buffering.max.kbytes",
+                         clamp(kbytes, 1, 2147483647));
+    if (!err)
+        err = set(b, "linger", "linger.ms", "5");
+    if (!err) /* keys as the engine's, and as the Java client's */
+        err = set(b, "partitioner", "partitioner", "murmur2_random");
+    return err;
+}
+
+static bool is_one_of(const char *property, const char *const *names, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(property, names[i]) == 0)
+            return true;
+    return false;
+}
+
+/* With these changed, tokens would not come back or would mean something else; or offsets would be
+ * committed that are not settled. */
+static bool is_the_drivers(const building *b, const char *property)
 {
     static const char *const names[] = {
         "delivery.report.only.error", "enabled_events", "log.queue", "transactional.id",
         "enable.partition.eof",
     };
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (strcmp(property, names[i]) == 0)
-            return true;
-    return false;
+    static const char *const of_members[] = {
+        "group.id", "group.instance.id", "enable.auto.commit", "auto.commit.enable",
+        "enable.auto.offset.store",
+    };
+    return is_one_of(property, names, sizeof names / sizeof *names) ||
+           (b->role == MEMBER &&
+            is_one_of(property, of_members, sizeof of_members / sizeof *of_members));
 }
 
 static int pass_through(const char *property, const char *value, const char *source,
@@ -225,7 +334,7 @@ static int pass_through(const char *property, const char *value, const char *sou
     building *b = context;
     char name[SALVO_KEY_NAME_MAX + sizeof SALVO_RDKAFKA_PREFIX];
     snprintf(name, sizeof name, SALVO_RDKAFKA_PREFIX "%s", property);
-    if (is_the_drivers(property))
+    if (is_the_drivers(b, property))
         return refuse(b, name, source, "the driver's own; it cannot be changed");
     return set_from(b, name, source, property, value);
 }
@@ -241,26 +350,62 @@ static int look_up(const char *node, const char *service, const struct addrinfo 
     return 0;
 }
 
+static int set_role(building *b)
+{
+    switch (b->role) {
+    case PRODUCER: return set_producer(b);
+    case READER: return set_reader(b);
+    case MEMBER: return set_member(b);
+    case TRANSACTION: return set_transaction(b);
+    }
+    return SALVO_ERR_INVALID;
+}
+
+static rd_kafka_conf_t *build(building *b, int *err)
+{
+    b->conf = rd_kafka_conf_new();
+    rd_kafka_conf_set_resolve_cb(b->conf, look_up);
+    *err = set_mapped(b);
+    if (!*err)
+        *err = set_security(b);
+    if (!*err)
+        *err = set_timeouts(b);
+    if (!*err)
+        *err = set_role(b);
+    if (!*err)
+        *err = salvo_config_each_rdkafka(b->config, pass_through, b);
+    if (!*err)
+        return b->conf;
+    rd_kafka_conf_destroy(b->conf);
+    return NULL;
+}
+
 rd_kafka_conf_t *salvo_kafka_conf(const salvo_config *config, rd_kafka_type_t type,
                                   salvo_kafka_log *log, int *err, char *error,
                                   size_t error_size)
 {
-    building b = {.config = config, .conf = rd_kafka_conf_new(), .type = type, .log = log,
-                  .error = error, .error_size = error_size};
-    rd_kafka_conf_set_resolve_cb(b.conf, look_up);
-    *err = set_mapped(&b);
-    if (!*err)
-        *err = set_security(&b);
-    if (!*err)
-        *err = set_timeouts(&b);
-    if (!*err)
-        *err = type == RD_KAFKA_PRODUCER ? set_producer(&b) : set_consumer(&b);
-    if (!*err)
-        *err = salvo_config_each_rdkafka(config, pass_through, &b);
-    if (!*err)
-        return b.conf;
-    rd_kafka_conf_destroy(b.conf);
-    return NULL;
+    building b = {.config = config, .type = type, .log = log, .error = error,
+                  .error_size = error_size,
+                  .role = type == RD_KAFKA_PRODUCER ? PRODUCER : READER};
+    return build(&b, err);
+}
+
+rd_kafka_conf_t *salvo_kafka_group_conf(const salvo_config *config, const char *group,
+                                        const char *member, salvo_kafka_log *log, int *err,
+                                        char *error, size_t error_size)
+{
+    building b = {.config = config, .type = RD_KAFKA_CONSUMER, .log = log, .error = error,
+                  .error_size = error_size, .role = MEMBER, .name = group, .member = member};
+    return build(&b, err);
+}
+
+rd_kafka_conf_t *salvo_kafka_transaction_conf(const salvo_config *config, const char *id,
+                                              salvo_kafka_log *log, int *err, char *error,
+                                              size_t error_size)
+{
+    building b = {.config = config, .type = RD_KAFKA_PRODUCER, .log = log, .error = error,
+                  .error_size = error_size, .role = TRANSACTION, .name = id};
+    return build(&b, err);
 }
 
 int64_t salvo_kafka_conf_number(const rd_kafka_conf_t *conf, const char *property,

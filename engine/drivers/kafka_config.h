@@ -21,6 +21,15 @@ rd_kafka_conf_t *salvo_kafka_conf(const salvo_config *config, rd_kafka_type_t ty
                                   salvo_kafka_log *log, int *err, char *error,
                                   size_t error_size);
 
+/* The same for a member of a group (member: its name, or NULL), and for the producer of an id's
+ * transactions. */
+rd_kafka_conf_t *salvo_kafka_group_conf(const salvo_config *config, const char *group,
+                                        const char *member, salvo_kafka_log *log, int *err,
+                                        char *error, size_t error_size);
+rd_kafka_conf_t *salvo_kafka_transaction_conf(const salvo_config *config, const char *id,
+                                              salvo_kafka_log *log, int *err, char *error,
+                                              size_t error_size);
+
 /* The number that a property of a built configuration has, or `otherwise`. */
 int64_t salvo_kafka_conf_number(const rd_kafka_conf_t *conf, const char *property,
                                 int64_t otherwise);

@@ -69,8 +69,6 @@ void salvo_kafka_begin_fatal(salvo_kafka *kafka);
 bool salvo_kafka_event(salvo_kafka *kafka, int timeout_ms);
 
 /* kafka_reader.c */
-int salvo_kafka_topic_delete(const salvo_config *config, const char *topic, uint32_t timeout_ms,
-                             char *error, size_t error_size);
 int salvo_kafka_reader_open(const salvo_config *config, void *shared, const char *topic,
                             const salvo_reader_options *options, void **reader, char *error,
                             size_t error_size);

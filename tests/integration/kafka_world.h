@@ -62,7 +62,9 @@ static inline const char *fresh_name(char name[96], const char *what)
     return name;
 }
 
-static inline void create_topic(const char *address, const char *name, int partitions)
+/* key: a setting of the topic, or NULL. */
+static inline void create_topic_of(const char *address, const char *name, int partitions,
+                                   const char *key, const char *value)
 {
     char error[256];
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
@@ -70,6 +72,8 @@ static inline void create_topic(const char *address, const char *name, int parti
     rd_kafka_t *rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, error, sizeof error);
     assert_non_null(rk);
     rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(name, partitions, 1, error, sizeof error);
+    if (key)
+        assert_int_equal(rd_kafka_NewTopic_set_config(topic, key, value), 0);
     rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
     rd_kafka_CreateTopics(rk, &topic, 1, NULL, queue);
     rd_kafka_event_t *event = rd_kafka_queue_poll(queue, 30000);
@@ -83,6 +87,11 @@ static inline void create_topic(const char *address, const char *name, int parti
     rd_kafka_NewTopic_destroy(topic);
     rd_kafka_queue_destroy(queue);
     rd_kafka_destroy(rk);
+}
+
+static inline void create_topic(const char *address, const char *name, int partitions)
+{
+    create_topic_of(address, name, partitions, NULL, NULL);
 }
 
 static inline void world_set(world *w, const char *key, const char *value)
