@@ -18,6 +18,8 @@
  */
 #include "config_internal.h"
 #include "error.h"
+#include "rabbitmq_admin.h"
+#include "rabbitmq_consumer.h"
 #include "rabbitmq_internal.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -363,4 +365,6 @@ const salvo_driver_ops salvo_driver_rabbitmq = {
     .reader_next = salvo_rabbitmq_reader_next,
     .reader_close = salvo_rabbitmq_reader_close,
     .topic_delete = salvo_rabbitmq_topic_delete,
+    .consumer = &salvo_rabbitmq_consumer_ops,
+    .topics = &salvo_rabbitmq_topic_ops,
 };

@@ -178,8 +178,6 @@ void salvo_rabbitmq_state_set(salvo_rabbitmq *r, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
 /* rabbitmq_reader.c */
-int salvo_rabbitmq_topic_delete(const salvo_config *config, const char *topic, uint32_t timeout_ms,
-                                char *error, size_t error_size);
 int salvo_rabbitmq_reader_open(const salvo_config *config, void *shared, const char *topic,
                                const salvo_reader_options *options, void **reader, char *error,
                                size_t error_size);

@@ -120,7 +120,7 @@ void salvo_rabbitmq_link_fail(salvo_rabbitmq_link *link, int error, const char *
     memcpy(link->why, text, sizeof link->why);
     link->error = error;
     link->stage = SALVO_RABBITMQ_DOWN;
-    link->blocked = false;
+    link->blocked = link->held = false;
     link->down_sent = link->conn ? salvo_io_bytes_sent(link->conn) : 0;
     if (link->conn)
         salvo_io_disconnect(link->conn);
@@ -205,7 +205,7 @@ static int take_frames(salvo_rabbitmq_link *link)
     if (n != 0)
         link->received_ns = link->now_ns(link->clock);
     link->paused = false;
-    while (done < n && !link->paused) {
+    while (done < n && !link->paused && !link->held) {
         const uint8_t *at = (const uint8_t *)input + done;
         int64_t length = salvo_rabbitmq_cut(at, n - done, &frame);
         if (length == 0)

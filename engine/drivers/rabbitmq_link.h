@@ -51,6 +51,7 @@ typedef struct salvo_rabbitmq_link {
     salvo_rabbitmq_stage stage;
     uint32_t frame_max; /* as negotiated */
     bool paused;        /* by on_frame: the rest of the frames waits for the next step */
+    bool held;          /* by the owner: frames wait, and the server with them, until it is not */
     bool blocked;
     char blocked_why[SALVO_RABBITMQ_TEXT_BYTES];
     int error; /* of the last DOWN: SALVO_ERR_UNREACHABLE, _AUTH, ... */

@@ -19,6 +19,8 @@
 
 #include "config_internal.h"
 #include "error.h"
+#include "redis_admin.h"
+#include "redis_consumer.h"
 #include "redis_internal.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,7 +34,7 @@ static uint32_t redis_capabilities(const salvo_config *config)
 {
     uint32_t order = salvo_config_bool(config, "redis_exactly_once") ? SALVO_CAP_ORDERED_RETRY : 0;
     return SALVO_CAP_KEYS | SALVO_CAP_HEADERS | SALVO_CAP_TIMESTAMPS | SALVO_CAP_OFFSETS |
-           SALVO_CAP_READ | SALVO_CAP_OWN_RETRIES | order;
+           SALVO_CAP_READ | SALVO_CAP_GROUPS | SALVO_CAP_OWN_RETRIES | order;
 }
 
 static uint64_t power_above(uint64_t n)
@@ -343,4 +345,6 @@ const salvo_driver_ops salvo_driver_redis = {
     .reader_next = salvo_redis_reader_next,
     .reader_close = salvo_redis_reader_close,
     .topic_delete = salvo_redis_topic_delete,
+    .topics = &salvo_redis_topic_ops,
+    .consumer = &salvo_redis_consumer_ops,
 };

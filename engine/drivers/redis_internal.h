@@ -163,8 +163,6 @@ bool salvo_redis_once_send(salvo_redis *h, salvo_redis_entry *e);
 bool salvo_redis_once_synced(salvo_redis *h, uint32_t topic, const salvo_redis_reply *told);
 
 /* redis_reader.c */
-int salvo_redis_topic_delete(const salvo_config *config, const char *topic, uint32_t timeout_ms,
-                             char *error, size_t error_size);
 int salvo_redis_reader_open(const salvo_config *config, void *shared, const char *topic,
                             const salvo_reader_options *options, void **reader, char *error,
                             size_t error_size);

@@ -11,6 +11,7 @@
 #include "clock.h"
 #include "config_internal.h"
 #include "error.h"
+#include "redis_record.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -399,82 +400,27 @@ int salvo_redis_reader_open(const salvo_config *config, void *shared, const char
     return 0;
 }
 
-/* By UNLINK: the server gives the memory back in the background. */
-int salvo_redis_topic_delete(const salvo_config *config, const char *topic, uint32_t timeout_ms,
-                             char *error, size_t error_size)
-{
-    int err;
-    const char *const words[] = {"UNLINK", topic};
-    uint64_t deadline_ns = deadline_in(timeout_ms);
-    redis_reader *r = connect_reader(config, topic, timeout_ms, &err, error, error_size);
-    if (!r)
-        return err;
-    err = ask_and_wait(r, 2, words, 9, deadline_ns, error, error_size);
-    salvo_redis_reader_close(r);
-    return err;
-}
-
-static bool is(const redis_reader *r, span s, const char *name)
-{
-    return s.length == strlen(name) && memcmp(r->arena + s.at, name, s.length) == 0;
-}
-
-static int add_header(redis_reader *r, salvo_record *record, span name, size_t skip, span value,
-                      bool null)
-{
-    if (!grow((void **)(void *)&r->headers, &r->header_room, record->header_count,
-              sizeof *r->headers))
-        return SALVO_ERR_NOMEM;
-    r->headers[record->header_count++] = (salvo_header){
-        .name = r->arena + name.at + skip, .name_len = name.length - skip,
-        .value = null ? NULL : r->arena + value.at, .value_len = null ? 0 : value.length};
-    return 0;
-}
-
 /* The value as it was before it was compressed. */
 static int unpack(redis_reader *r, salvo_record *record, const salvo_codec *codec, char *error,
                   size_t error_size)
 {
-    void *context = NULL;
-    size_t length;
-    int err = codec->open(&context);
+    int err = salvo_redis_record_unpack(record, codec, r->most_bytes, &r->unpacked);
     if (err)
-        return err;
-    err = codec->decompress(context, record->value, record->value_len, r->most_bytes,
-                            &r->unpacked, &length);
-    codec->close(context);
-    if (err) {
         snprintf(error, error_size, "redis: stream '%s': an entry's value cannot be read as %s%s",
                  r->topic, codec->content_encoding,
                  err == SALVO_ERR_TOO_LARGE ? ": it is larger than max_message_bytes" : "");
-        r->unpacked = NULL;
-        return err;
-    }
-    record->value = r->unpacked;
-    record->value_len = length;
-    return 0;
+    return err;
 }
 
 static int take_field(redis_reader *r, salvo_record *record, span name, span value,
                       const salvo_codec **codec)
 {
-    const char *bytes = r->arena + value.at, *text = r->arena + name.at;
-    if (is(r, name, "value")) {
-        record->value = bytes;
-        record->value_len = value.length;
-    } else if (is(r, name, "key")) {
-        record->key = bytes;
-        record->key_len = value.length;
-    } else if (is(r, name, "timestamp")) {
-        record->timestamp_ms = strtoll(bytes, NULL, 10);
-    } else if (is(r, name, "content-encoding")) {
-        *codec = salvo_codec_for_encoding(bytes, value.length);
-        return *codec ? 0 : add_header(r, record, name, 0, value, false);
-    } else if (name.length >= 2 && text[1] == ':' && (text[0] == 'h' || text[0] == 'n')) {
-        return add_header(r, record, name, 2, value, text[0] == 'n');
-    } else if (!is(r, name, "null")) {
-        return add_header(r, record, name, 0, value, false);
-    }
+    if (!grow((void **)(void *)&r->headers, &r->header_room, record->header_count,
+              sizeof *r->headers))
+        return SALVO_ERR_NOMEM;
+    salvo_redis_record_field(record, r->headers,
+                             (salvo_redis_text){r->arena + name.at, name.length},
+                             (salvo_redis_text){r->arena + value.at, value.length}, codec);
     return 0;
 }
 
