@@ -108,8 +108,9 @@ static int measure(salvo_bench_options *o)
     int status = CLI_FAILED;
     if (writable("out", o->out) && writable("hdr", o->hdr)) {
         salvo_cli_catch_signals();
-        status = o->until_given ? salvo_bench_until(o, config, &result)
-                                : salvo_bench_once(o, config, &result);
+        if (salvo_bench_make_topics(o, config))
+            status = o->until_given ? salvo_bench_until(o, config, &result)
+                                    : salvo_bench_once(o, config, &result);
         salvo_bench_remove_topics(o, config);
     }
     if (result) {

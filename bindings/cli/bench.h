@@ -56,6 +56,7 @@ typedef struct salvo_bench_options {
         *trace;
     const char *rate, *arrivals, *size, *payload, *keys, *warmup, *duration;
     uint64_t threads, topics, seed, drain_s, spin_us;
+    uint64_t partitions; /* of topics of its own; 0: as the broker makes them */
     bool spin_given, consume, quiet, seed_given, payload_given;
     double scale;    /* of the trace's rate */
     double start_at; /* Unix time in s; 0: at once */
@@ -163,6 +164,8 @@ json_t *salvo_bench_result(salvo_bench_run *run);
 int salvo_bench_once(const salvo_bench_options *o, salvo_config *config, json_t **result);
 /* bench_topics.c: names are cut at size; topics of --existing stay. */
 void salvo_bench_topic_name(const salvo_bench_options *o, size_t index, char *name, size_t size);
+/* Of --partitions. False after a printed error. */
+bool salvo_bench_make_topics(const salvo_bench_options *o, salvo_config *config);
 void salvo_bench_remove_topics(const salvo_bench_options *o, salvo_config *config);
 
 int salvo_bench_until(salvo_bench_options *o, salvo_config *config, json_t **result);

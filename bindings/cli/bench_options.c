@@ -50,6 +50,7 @@ const char salvo_bench_help[] =
     "      --config FILE         instead of ./core.toml\n"
     "      --existing TOPIC      send there (with --topics N: TOPIC-0 ...), and keep it. Default:\n"
     "                            topics of the run's own, removed afterwards\n"
+    "      --partitions N        of each of these; default: as the broker makes them\n"
     "\n"
     "the measurement\n"
     "      --consume             read back too, for the column `consumed`; sizes of 8 and more\n"
@@ -73,7 +74,7 @@ enum {
     OPT_ARRIVALS = CLI_LONG_ONLY, OPT_SIZE, OPT_PAYLOAD, OPT_KEYS, OPT_THREADS, OPT_TOPICS,
     OPT_DURATION, OPT_WARMUP, OPT_SEED, OPT_WRITE, OPT_SCHEDULE, OPT_SCENARIO, OPT_CONFIG,
     OPT_EXISTING, OPT_CONSUME, OPT_DRAIN, OPT_SPIN, OPT_START, OPT_UNTIL, OPT_FAIL, OPT_NAME,
-    OPT_HDR, OPT_TRACE, OPT_SCALE
+    OPT_HDR, OPT_TRACE, OPT_SCALE, OPT_PARTITIONS
 };
 
 static const struct option options_table[] = {
@@ -96,6 +97,7 @@ static const struct option options_table[] = {
     {"set", required_argument, NULL, 's'},
     {"config", required_argument, NULL, OPT_CONFIG},
     {"existing", required_argument, NULL, OPT_EXISTING},
+    {"partitions", required_argument, NULL, OPT_PARTITIONS},
     {"consume", no_argument, NULL, OPT_CONSUME},
     {"drain", required_argument, NULL, OPT_DRAIN},
     {"spin", required_argument, NULL, OPT_SPIN},
@@ -149,6 +151,8 @@ static bool take_number(int option, const char *text, salvo_bench_options *o)
     case OPT_SEED:
         o->seed_given = true;
         return salvo_cli_number("bench", "seed", text, 1, INT64_MAX, &o->seed);
+    case OPT_PARTITIONS:
+        return salvo_cli_number("bench", "partitions", text, 1, 10000, &o->partitions);
     case OPT_DRAIN: return salvo_cli_number("bench", "drain", text, 0, 100000, &o->drain_s);
     default:
         o->spin_given = true;
@@ -347,6 +351,9 @@ static int check(const salvo_bench_options *o)
     if (o->consume && !o->load.file && sizes->kind == SALVO_LOAD_SIZE_RANGE && sizes->low < 8)
         return salvo_cli_usage("bench", "--consume: a message of less than 8 bytes has no room for "
                                "its time; use a larger --size");
+    if (o->partitions != 0 && o->existing)
+        return salvo_cli_usage("bench", "--partitions is for topics of the run's own, not for "
+                               "--existing ones");
     unsigned char *block = salvo_cli_alloc(SALVO_LOAD_BLOCK_BYTES);
     bool good = salvo_payload_fill(block, o->load.payload_text, o->load.seed, error, sizeof error);
     free(block);

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The names of a run's topics, and their removal. All runs of one process use the same topics, so
- * that a search for a rate leaves no trail of them.
+ * A run's topics: their names, their making with so many partitions, and their removal. All runs
+ * of one process use the same topics, so that a search for a rate leaves no trail of them.
  */
 #include "bench.h"
 
+#include <salvo/topics.h>
+#include <string.h>
 #include <unistd.h>
 
+#define MAKE_MS 30000u
 #define REMOVE_MS 10000u
 
 void salvo_bench_topic_name(const salvo_bench_options *o, size_t index, char *name, size_t size)
@@ -20,6 +23,31 @@ void salvo_bench_topic_name(const salvo_bench_options *o, size_t index, char *na
         snprintf(name, size, "%s-%zu", o->existing, index);
     else
         snprintf(name, size, "salvo-bench-%llu-%d-%zu", stamp, (int)getpid(), index);
+}
+
+bool salvo_bench_make_topics(const salvo_bench_options *o, salvo_config *config)
+{
+    const char *broker = salvo_config_get(config, "message_broker");
+    if (o->partitions != 0 && broker && strcmp(broker, "memory") == 0) { /* made by the producer */
+        char text[24];
+        snprintf(text, sizeof text, "%llu", (unsigned long long)o->partitions);
+        if (salvo_config_set(config, "memory_partitions", text) == 0)
+            return true;
+        salvo_cli_say("--partitions: %s", salvo_config_error(config));
+        return false;
+    }
+    for (size_t i = 0; o->partitions != 0 && i < o->topics; i++) {
+        char name[256];
+        salvo_topic_spec spec = {.size = sizeof spec, .name = name,
+                                 .partitions = (int32_t)o->partitions};
+        salvo_bench_topic_name(o, i, name, sizeof name);
+        if (salvo_topic_create(config, NULL, &spec, MAKE_MS) == 0)
+            continue;
+        salvo_cli_say("--partitions %llu: topic %s: %s", (unsigned long long)o->partitions, name,
+                      salvo_last_error());
+        return false;
+    }
+    return true;
 }
 
 void salvo_bench_remove_topics(const salvo_bench_options *o, salvo_config *config)

@@ -207,6 +207,17 @@ gone() { # BROKER KEY ADDRESS
     run consume --broker "$1" -s "$2=$3" --topic bench-test-keeps --exit-at-end --count 201
     status_is 0
 }
+if [ -n "${SALVO_TEST_KAFKA:-}" ]; then
+    run bench --quiet --broker kafka -s "kafka_bootstrap_servers=$SALVO_TEST_KAFKA" --rate 2k \
+        --keys 100 --duration 1s --warmup 0 --partitions 3 --out p.json
+    status_is 0
+    is p.json load.partitions 3
+fi
+run bench --quiet --broker memory --rate 2k --keys 100 --duration 1s --partitions 3 --out p.json
+status_is 0
+is p.json load.partitions 3
+run bench --quiet --broker memory --rate 200 --duration 1s --partitions 3 --existing t
+status_is 2
 gone kafka kafka_bootstrap_servers "${SALVO_TEST_KAFKA:-}"
 gone redis redis_url "${SALVO_TEST_REDIS:-}"
 gone rabbitmq rabbitmq_url "${SALVO_TEST_RABBITMQ:-}"
