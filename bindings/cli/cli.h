@@ -34,6 +34,7 @@ extern const salvo_cli_command salvo_cli_produce, salvo_cli_consume, salvo_cli_c
     salvo_cli_version, salvo_cli_bench;
 extern const salvo_cli_command salvo_cli_top, salvo_cli_metrics;
 extern const salvo_cli_command salvo_cli_report;
+extern const salvo_cli_command salvo_cli_topics, salvo_cli_lag;
 
 extern const salvo_cli_command salvo_cli_plan, salvo_cli_probe,
     salvo_cli_record;

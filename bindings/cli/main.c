@@ -9,7 +9,8 @@
 #include <string.h>
 
 static const salvo_cli_command *const commands[] = {
-    &salvo_cli_produce, &salvo_cli_consume, &salvo_cli_bench, &salvo_cli_config, &salvo_cli_plan,
+    &salvo_cli_produce, &salvo_cli_consume, &salvo_cli_topics, &salvo_cli_lag,
+    &salvo_cli_bench, &salvo_cli_config, &salvo_cli_plan,
     &salvo_cli_probe, &salvo_cli_record,
     &salvo_cli_version,
     &salvo_cli_report, &salvo_cli_top, &salvo_cli_metrics};

@@ -23,13 +23,14 @@
 enum {
     OPT_NDJSON = CLI_LONG_ONLY, OPT_SKIP_INVALID, OPT_SKIP_EMPTY, OPT_KEY_FIELD, OPT_LINGER,
     OPT_COMPRESSION, OPT_CONFIG, OPT_FLUSH_TIMEOUT, OPT_DRAIN_TIMEOUT, OPT_JSON, OPT_PERCENTILES,
-    OPT_RATE, OPT_THREADS, OPT_REQUIRE
+    OPT_RATE, OPT_THREADS, OPT_REQUIRE, OPT_AVRO
 };
 
 static const struct option options_table[] = {
     {"broker", required_argument, NULL, 'b'},
     {"topic", required_argument, NULL, 't'},
     {"ndjson", no_argument, NULL, OPT_NDJSON},
+    {"avro", required_argument, NULL, OPT_AVRO},
     {"skip-invalid", no_argument, NULL, OPT_SKIP_INVALID},
     {"skip-empty", no_argument, NULL, OPT_SKIP_EMPTY},
     {"key-field", required_argument, NULL, OPT_KEY_FIELD},
@@ -132,6 +133,9 @@ static bool take_option(produce_options *o, int option, char *text)
     case 'H': return add_header(o, text);
     case 's': return salvo_cli_set_pair(&o->settings, "produce", text);
     case OPT_CONFIG: o->settings.file = text; return true;
+    case OPT_AVRO:
+        o->avro = text;
+        return o->ndjson = true;
     case OPT_LINGER: return set_linger(o, text);
     case OPT_COMPRESSION: /* each broker's driver reads its own */
         salvo_cli_set(&o->settings, "payload_compression", text, "--compression");
@@ -151,7 +155,7 @@ static bool check(const produce_options *o)
     else if (o->key_delimiter && o->key_delimiter_len == 0)
         salvo_cli_usage("produce", "--key-delimiter is empty");
     else if (o->skip_invalid && !o->ndjson)
-        salvo_cli_usage("produce", "--skip-invalid needs --ndjson");
+        salvo_cli_usage("produce", "--skip-invalid needs --ndjson or --avro");
     else
         return true;
     return false;
@@ -353,9 +357,17 @@ static int with_config(const produce_options *o, const salvo_config *config)
     if (strcmp(job->broker, "memory") == 0 && !o->quiet)
         salvo_cli_say("the broker `memory` lives in one process: these messages are gone when "
                       "this command ends");
-    int status = open_producer(job, config);
+    salvo_cli_avro avro = {0};
+    int status = CLI_OK;
+    if (o->avro) {
+        job->avro = &avro;
+        status = salvo_cli_avro_write(&avro, config, o->avro, job->topic_name);
+    }
+    if (status == CLI_OK)
+        status = open_producer(job, config);
     if (status == CLI_OK)
         status = run_job(job);
+    salvo_cli_avro_close(&avro);
     close(job->done_fd);
     free(job);
     return status;

@@ -11,6 +11,7 @@
 #ifndef SALVO_CLI_PRODUCE_H
 #define SALVO_CLI_PRODUCE_H
 
+#include "avro.h"
 #include "cli.h"
 
 #include <pthread.h>
@@ -64,6 +65,7 @@ typedef struct produce_options {
     uint64_t rate;     /* messages a second; 0: as fast as it goes */
     uint64_t threads, flush_timeout_ms, drain_timeout_ms;
     const char *percentiles;
+    const char *avro; /* the file of a schema: lines are JSON, values become Avro */
     char **files;
     size_t file_count;
     bool ndjson, skip_invalid, skip_empty, quiet, json, require_broker;
@@ -74,6 +76,7 @@ typedef struct produce_job {
     salvo *producer;
     salvo_topic topic;
     const char *topic_name, *broker;
+    salvo_cli_avro *avro; /* NULL: lines go as they are; the reader's */
     uint64_t max_message_bytes;
     uint64_t send_timeout_ms; /* longest a message waits for room; 0: as long as it takes */
     bool blocking;            /* the full policy is `block` */

@@ -19,6 +19,8 @@ static const char produce_help[] =
     "\n"
     "what\n"
     "      --ndjson              each line must be one JSON value\n"
+    "      --avro FILE           each line is JSON, and is sent as Avro by the schema in FILE, in\n"
+    "                            Confluent's wire format (kafka_schema_registry_url)\n"
     "      --skip-invalid        count and skip lines that are not valid JSON or lack the key\n"
     "      --skip-empty          skip empty lines; default: an empty message each\n"
     "      --key-field A.B       NDJSON: key from this field of each line\n"

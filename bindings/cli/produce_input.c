@@ -67,6 +67,18 @@ static unsigned queue_of(const reader *r, salvo_bytes key)
     return (unsigned)((hash ^ (hash >> 32)) % r->job->options->threads);
 }
 
+/* The line as Avro, in the block's memory; false with a text for people. */
+static bool to_avro(reader *r, salvo_bytes *value, char *error, size_t error_size)
+{
+    salvo_cli_avro *avro = r->job->avro;
+    if (avro == NULL)
+        return true;
+    if (!salvo_cli_avro_encode(avro, value, error, error_size))
+        return false;
+    value->data = salvo_produce_block_store(r->block, value->data, value->len);
+    return true;
+}
+
 /* False: the job must stop here. */
 static bool take_line(reader *r, const char *text, size_t len)
 {
@@ -86,7 +98,8 @@ static bool take_line(reader *r, const char *text, size_t len)
                            (unsigned long long)job->max_message_bytes);
         return false;
     }
-    if (!salvo_produce_key(options, r->block, &value, &key, error, sizeof error)) {
+    if (!salvo_produce_key(options, r->block, &value, &key, error, sizeof error) ||
+        !to_avro(r, &value, error, sizeof error)) {
         if (options->skip_invalid) {
             job->skipped_invalid++;
             return true;

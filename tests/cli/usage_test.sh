@@ -37,6 +37,18 @@ wrong 'allowed are value, key-value, json' consume -t x --format '%v%q'
 wrong 'exclude each other' config --json --markdown
 wrong 'is not key=value' config --set x
 wrong 'unexpected argument' version x
+wrong 'what is to be done is missing' topics
+wrong 'did you mean `describe`?' topics descrbe
+wrong 'create: which topic?' topics create
+wrong 'unexpected argument `x`' topics list x
+wrong 'describe takes no --partitions' topics describe x --partitions 2
+wrong 'create takes no --all' topics create x --all
+wrong 'is no time such as 500ms' topics create x --retention 7
+wrong 'is no time such as 500ms' topics create x --retention 200000000000d
+wrong '--partitions: `0` is not a whole number from 1' topics ensure x --partitions 0
+wrong '--group is missing' lag -t x
+wrong '--topic is missing' lag -g x
+wrong '--most: `-1`' lag -g x -t y --most=-1
 wrong 'linger_us' produce --broker null --set linger_us=never
 
 run
@@ -45,7 +57,8 @@ run --version
 status_is 0
 out_has '^salvo [0-9]+\.[0-9]+\.[0-9]+$'
 
-for command in produce consume config version bench plan probe record report top metrics; do
+for command in produce consume topics lag config version bench plan probe record report top \
+               metrics; do
     run "$command" --help
     status_is 0
     out_has "^usage: salvo $command"
@@ -65,6 +78,9 @@ _salvo
 COMP_WORDS=("$program" produce --key-f) COMP_CWORD=2
 _salvo
 [ "${COMPREPLY[*]}" = --key-field ] || fail "completion of --key-f: ${COMPREPLY[*]}"
+COMP_WORDS=("$program" topics des) COMP_CWORD=2
+_salvo
+[ "${COMPREPLY[*]}" = describe ] || fail "completion of topics des: ${COMPREPLY[*]}"
 COMP_WORDS=("$program" produce --set kafka_linger) COMP_CWORD=3
 _salvo 2>/dev/null
 [ "${COMPREPLY[*]}" = kafka_linger_ms= ] || fail "completion of --set: ${COMPREPLY[*]}"
