@@ -15,10 +15,13 @@
 
 typedef struct engine_state {
     PyTypeObject *config_type, *producer_type, *batch_type, *delivery_type, *sending_type;
+    PyTypeObject *consumer_type, *message_type;
     struct text_block *spare_blocks; /* of lines.c, for the next batch */
     unsigned spare_block_count;
     PyObject *make_error; /* (code, text) -> exception, from salvo.messaging.errors */
     PyObject *messaging_error;
+    PyObject *bad_message; /* (message, error) -> exception, from there */
+    PyObject *decode_json; /* of salvo.messaging.encoding, once it is imported */
     PyObject *encode_into, *pool;          /* of salvo.messaging.encoding, once it is imported */
     PyObject *current_name, *forget_name;  /* of a facade */
     PyObject *resolve_name;
@@ -76,7 +79,7 @@ struct producer_object {
 
 extern struct PyModuleDef engine_module;
 extern PyType_Spec engine_config_spec, engine_producer_spec, engine_batch_spec,
-    engine_delivery_spec, engine_sending_spec;
+    engine_delivery_spec, engine_sending_spec, engine_avro_spec;
 
 engine_state *engine_state_of(PyObject *object);
 
@@ -124,5 +127,13 @@ PyObject *engine_stats(producer_object *self, PyObject *none);
 PyObject *engine_ledger(producer_object *self, PyObject *topic);
 PyObject *engine_all_bytes(PyObject *module, PyObject *items);
 PyObject *engine_read(PyObject *module, PyObject *args);
+
+/* admin.c */
+PyObject *engine_topics_create(PyObject *module, PyObject *args);
+PyObject *engine_topics_list(PyObject *module, PyObject *args);
+PyObject *engine_topics_describe(PyObject *module, PyObject *args);
+PyObject *engine_topics_ensure(PyObject *module, PyObject *args);
+PyObject *engine_topics_delete(PyObject *module, PyObject *args);
+PyObject *engine_group_lag(PyObject *module, PyObject *args);
 
 #endif

@@ -101,10 +101,11 @@ static PyObject *of_record(const salvo_record *record)
                          (Py_ssize_t)record->value_len, headers);
 }
 
-static int read_all(salvo_reader *reader, uint64_t timeout_ms, PyObject *records)
+static int read_some(salvo_reader *reader, uint64_t timeout_ms, Py_ssize_t most,
+                     PyObject *records)
 {
     uint64_t left_ms = timeout_ms; /* for the next record, in slices: Ctrl-C ends it */
-    for (;;) {
+    while (PyList_GET_SIZE(records) < most) {
         salvo_record record;
         uint64_t slice_ms = left_ms < SLICE_MS ? left_ms : SLICE_MS;
         int err;
@@ -123,17 +124,19 @@ static int read_all(salvo_reader *reader, uint64_t timeout_ms, PyObject *records
         if (failed || PyErr_CheckSignals() != 0)
             return SALVO_ERR_INTERRUPTED;
     }
+    return 0;
 }
 
-/* What the topic holds now, from its first message on. */
+/* What the topic holds now, from its first message on; 0: all, else at most so many. */
 PyObject *engine_read(PyObject *module, PyObject *args)
 {
     engine_state *state = PyModule_GetState(module);
     PyObject *config, *producer;
     const char *topic;
     unsigned long long timeout_ms;
-    if (!PyArg_ParseTuple(args, "O!OsK", state->config_type, &config, &producer, &topic,
-                          &timeout_ms))
+    Py_ssize_t most = 0;
+    if (!PyArg_ParseTuple(args, "O!OsK|n", state->config_type, &config, &producer, &topic,
+                          &timeout_ms, &most))
         return NULL;
     if (producer != Py_None && !PyObject_TypeCheck(producer, state->producer_type))
         return PyErr_Format(PyExc_TypeError, "producer: a Producer or None");
@@ -152,7 +155,7 @@ PyObject *engine_read(PyObject *module, PyObject *args)
     Py_END_ALLOW_THREADS
     PyObject *records = err == 0 ? PyList_New(0) : NULL;
     if (records != NULL)
-        err = read_all(reader, timeout_ms, records);
+        err = read_some(reader, timeout_ms, most > 0 ? most : PY_SSIZE_T_MAX, records);
     if (err == 0 || records != NULL) {
         Py_BEGIN_ALLOW_THREADS
         salvo_reader_close(reader);

@@ -4,7 +4,7 @@
  * is salvo.messaging. Guarantees: it loads only into the main interpreter of a CPython with a GIL
  * and says so otherwise.
  */
-#include "engine.h"
+#include "consume.h"
 
 #include <salvo/version.h>
 #include <string.h>
@@ -89,11 +89,13 @@ static int fill(PyObject *module)
         return -1;
     state->make_error = PyObject_GetAttrString(errors, "error_of_code");
     state->messaging_error = PyObject_GetAttrString(errors, "MessagingError");
+    state->bad_message = PyObject_GetAttrString(errors, "bad_message");
     Py_DECREF(errors);
     state->current_name = PyUnicode_InternFromString("_current");
     state->forget_name = PyUnicode_InternFromString("_forget");
     state->resolve_name = PyUnicode_InternFromString("resolve");
     if (state->make_error == NULL || state->messaging_error == NULL ||
+        state->bad_message == NULL ||
         state->current_name == NULL || state->forget_name == NULL ||
         state->resolve_name == NULL)
         return -1;
@@ -102,8 +104,19 @@ static int fill(PyObject *module)
     state->batch_type = add_type(module, &engine_batch_spec);
     state->producer_type = add_type(module, &engine_producer_spec);
     state->sending_type = add_type(module, &engine_sending_spec);
+    state->consumer_type = add_type(module, &engine_consumer_spec);
+    state->message_type = add_type(module, &engine_message_spec);
     if (state->config_type == NULL || state->delivery_type == NULL || state->batch_type == NULL ||
-        state->producer_type == NULL || state->sending_type == NULL)
+        state->producer_type == NULL || state->sending_type == NULL ||
+        state->consumer_type == NULL || state->message_type == NULL)
+        return -1;
+    PyTypeObject *avro_type = add_type(module, &engine_avro_spec);
+    Py_XDECREF(avro_type); /* the module's own reference is enough */
+    if (avro_type == NULL)
+        return -1;
+    PyTypeObject *transaction_type = add_type(module, &engine_transaction_spec);
+    Py_XDECREF(transaction_type);
+    if (transaction_type == NULL)
         return -1;
     return PyModule_AddStringConstant(module, "version", salvo_version());
 }
@@ -116,8 +129,12 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->batch_type);
     Py_VISIT(state->delivery_type);
     Py_VISIT(state->sending_type);
+    Py_VISIT(state->consumer_type);
+    Py_VISIT(state->message_type);
     Py_VISIT(state->make_error);
     Py_VISIT(state->messaging_error);
+    Py_VISIT(state->bad_message);
+    Py_VISIT(state->decode_json);
     Py_VISIT(state->encode_into);
     Py_VISIT(state->pool);
     return 0;
@@ -131,8 +148,12 @@ static int clear(PyObject *module)
     Py_CLEAR(state->batch_type);
     Py_CLEAR(state->delivery_type);
     Py_CLEAR(state->sending_type);
+    Py_CLEAR(state->consumer_type);
+    Py_CLEAR(state->message_type);
     Py_CLEAR(state->make_error);
     Py_CLEAR(state->messaging_error);
+    Py_CLEAR(state->bad_message);
+    Py_CLEAR(state->decode_json);
     Py_CLEAR(state->encode_into);
     Py_CLEAR(state->pool);
     Py_CLEAR(state->current_name);
@@ -153,6 +174,14 @@ static PyObject *use_encoder(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* use_decoder(decode): what Message.json() decodes with. */
+static PyObject *use_decoder(PyObject *module, PyObject *decode)
+{
+    engine_state *state = PyModule_GetState(module);
+    Py_XSETREF(state->decode_json, Py_NewRef(decode));
+    Py_RETURN_NONE;
+}
+
 static void module_free(void *module)
 {
     engine_state *state = PyModule_GetState(module);
@@ -169,9 +198,26 @@ static PyMethodDef functions[] = {
      "value, headers): what the topic holds now."},
     {"use_encoder", use_encoder, METH_VARARGS,
      "use_encoder(encode_into, pool): msgspec's, and a list of bytearrays, for sendings."},
+    {"use_decoder", use_decoder, METH_O, "use_decoder(decode): msgspec's, for messages."},
+    {"json_all", engine_json_all, METH_O, "json_all(messages) -> each one's json()"},
     {"sending", (PyCFunction)(void (*)(void))engine_sending, METH_FASTCALL,
      "sending(facade, topic, message, key) -> an awaitable that sends, and waits for nothing."},
     {"all_bytes", engine_all_bytes, METH_O, "all_bytes(list) -> whether each is exactly bytes."},
+    {"topics_create", engine_topics_create, METH_VARARGS,
+     "topics_create(config, producer, name, partitions, replication, retention_ms, cleanup, "
+     "timeout)"},
+    {"topics_list", engine_topics_list, METH_VARARGS,
+     "topics_list(config, producer, timeout) -> list of dicts, sorted by name."},
+    {"topics_describe", engine_topics_describe, METH_VARARGS,
+     "topics_describe(config, producer, name, timeout) -> dict."},
+    {"topics_ensure", engine_topics_ensure, METH_VARARGS,
+     "topics_ensure(config, producer, name, partitions, replication, retention_ms, cleanup, "
+     "timeout) -> (1 created, 0 as wanted, 2 different; the differences, a line each)."},
+    {"topics_delete", engine_topics_delete, METH_VARARGS,
+     "topics_delete(config, producer, name, timeout): gone, or was not there."},
+    {"group_lag", engine_group_lag, METH_VARARGS,
+     "group_lag(config, producer, group, topic, timeout) -> list of (topic, partition, committed, "
+     "end, lag), by partition; -1 is unknown."},
     {NULL, NULL, 0, NULL}};
 
 static PyModuleDef_Slot slots[] = {
