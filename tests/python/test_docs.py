@@ -126,6 +126,21 @@ def web(names: Names) -> None:
         assert client.app_state == {"ready": True}
 
 
+def invoiced(names: Names) -> None:
+    order = {"id": 7, "items": [{"price": 2}, {"price": 3}]}
+
+    async def go() -> None:
+        task = asyncio.ensure_future(salvo.messaging.run_worker("invoice"))
+        await salvo.messaging.publish("orders", order, key="7")
+        while not values("invoices") and not task.done():
+            await asyncio.sleep(0.05)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(asyncio.wait_for(go(), 60))
+    assert values("invoices") == [{"order": 7, "total": 5}]
+
+
 def nothing(names: Names) -> None:
     """The block asserts it all itself."""
 
@@ -142,6 +157,7 @@ CHECKS: dict[str, Callable[[Names], None]] = {
     "python:Life:1": life,
     "python:Life:2": web,
     "python:Tests of your own:1": nothing,
+    "README:And back again:1": invoiced,
 }
 PROGRAMS = ("python:Quick start, without a server:1", "README:Eight lines of Python:1")
 SERVERS = {"python:Read it back:1": "KAFKA", "python:Read it back:2": "REDIS",
@@ -228,6 +244,6 @@ def test_the_table_of_settings_is_true() -> None:
 
 
 def test_every_public_name_is_told_of() -> None:
-    text = PAGE.read_text("utf-8")
+    text = "".join(page.read_text("utf-8") for page in sorted(PAGE.parent.glob("*.md")))
     untold = {name for name in salvo.messaging.__all__ if not re.search(rf"\b{name}\b", text)}
     assert untold == set()

@@ -91,7 +91,7 @@ def test_nothing_stray_is_in_the_wheels(wheels: tuple[Path, Path, Path]) -> None
     assert described == {"METADATA", "WHEEL", "RECORD"}
     files, described = content(alias)
     assert files == sources(BINDINGS / "core", "core") and "core/py.typed" in files
-    assert described == {"METADATA", "WHEEL", "RECORD"}
+    assert described == {"METADATA", "WHEEL", "RECORD", "entry_points.txt"}
 
 
 def test_the_first_program_runs_in_an_empty_environment(wheels: tuple[Path, Path, Path]) -> None:
@@ -102,6 +102,12 @@ def test_the_first_program_runs_in_an_empty_environment(wheels: tuple[Path, Path
     (home / "first.py").write_text(FIRST_PROGRAM)
     assert call(python, home / "first.py", folder=home).split() == ["user-events", "0", "0", "9",
                                                                     "0"]
+    command = python.with_name("core")
+    bare = subprocess.run([command, "workers"], text=True, capture_output=True, timeout=60)
+    assert bare.returncode == 1 and "pip install 'salvo-core[cli]'" in bare.stderr
+    call(python, "-m", "pip", "install", "--quiet", f"{alias}[cli,app]", folder=home)
+    assert call(command, "--version", folder=home).startswith("core ")
+    call(python, "-c", "from core import CoreApp, ModelViewSet, ViewSet, action", folder=home)
 
 
 def test_the_source_archive_says_that_it_needs_its_repository(tmp_path: Path) -> None:

@@ -352,4 +352,5 @@ def test_a_million_sends_leak_nothing(broker: str, before: int, after: int, chil
     # The memory broker keeps what it got. Pages of the ring are used for the first time; a leak
     # of 16 bytes a message would be 18 million.
     assert resident_bytes < 12_000_000 or broker == "memory"
-    assert blocks < 30 and references == [0] * len(references), done.stdout
+    # A cache may fill once (an object or two); a leak would be one a message.
+    assert blocks < 30 and max(map(abs, references)) < 5, done.stdout

@@ -60,6 +60,7 @@ _encode_lines = _encoder.encode_lines
 encode_into = _encoder.encode_into
 pool: list[bytearray] = []
 _engine.use_encoder(encode_into, pool)
+_engine.use_decoder(msgspec.json.Decoder().decode)  # of what is read: Message.json()
 
 
 def _children(value: Any) -> Iterable[tuple[str, Any]]:

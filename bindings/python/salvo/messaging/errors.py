@@ -8,13 +8,17 @@ Where Python has a class for the kind of mistake (``TypeError``, ``ValueError``,
       ConfigurationError (ValueError)     an unknown key, a bad value, values that disagree
       SerializationError (TypeError)      a value that JSON cannot hold; has .index and .path
       SchemaError (ValueError)            a value against its topic's schema; .topic, .field
+      InvalidSchema (ValueError)          no Avro schema, or a type that Avro cannot hold
+      RegistryError                       the Schema Registry refused or did not answer; .status
+        IncompatibleSchema                its rules for the subject forbid this schema; .reasons
       KeyTypeError (TypeError)            a message key of a type that is none
       UnknownTopic (LookupError)          get_topic() of an unknown name, something that is no topic
       InvalidMessage (ValueError)         a bad partition, timestamp, header or topic name
       BufferFull                          no room within send_timeout_ms, or at once
       MessageTooLarge (ValueError)        over max_message_bytes or over the broker's limit
       SendTimeout (TimeoutError)          wait=True with a timeout: no outcome yet
-      ProducerClosed                      the producer was stopped
+      BadMessage (ValueError)             read, and no JSON or against the handler's schema
+      ProducerClosed                      the producer, or the consumer, was stopped
       Forked                              the message belongs to this process's parent
       LimitReached                        max_topics, max_threads or max_reports
       Unsupported                         this broker cannot do that
@@ -66,6 +70,50 @@ class SchemaError(MessagingError, ValueError):
         self.index = index
         item = f" item {index}," if index is not None else ""
         super().__init__(f'topic "{topic}":{item} field "{field}": {reason}; nothing was sent')
+
+
+class BadMessage(MessagingError, ValueError):
+    """A message that was read and that no handler can take: no JSON, or against the schema.
+
+    It is never retried. ``field`` is the place inside the message, ``$`` the whole of it.
+    """
+
+    def __init__(self, topic: str, partition: int, offset: int, field: str, reason: str) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.offset = offset
+        self.field = field
+        self.reason = reason
+        super().__init__(f'topic "{topic}", partition {partition}, offset {offset}: '
+                         f'field "{field}": {reason}')
+
+
+class InvalidSchema(MessagingError, ValueError):
+    """Something that is no Avro schema, or a Python type that Avro has no place for."""
+
+
+class RegistryError(MessagingError):
+    """The Schema Registry refused a request, or none answered (``status`` 0).
+
+    ``status`` is HTTP's, ``error_code`` the registry's own number (40401: no such subject).
+    """
+
+    def __init__(self, text: str, status: int = 0, error_code: int = 0) -> None:
+        self.status = status
+        self.error_code = error_code
+        super().__init__(text)
+
+
+class IncompatibleSchema(RegistryError, ValueError):
+    """The registry's rules for a subject forbid this schema; ``reasons`` are its own words."""
+
+    def __init__(self, subject: str, reasons: list[str], status: int = 409,
+                 error_code: int = 409) -> None:
+        self.subject = subject
+        self.reasons = reasons
+        why = "; ".join(reasons) or "the registry gave no reason"
+        super().__init__(f'schema of subject "{subject}": not compatible with the one that is '
+                         f"registered: {why}", status, error_code)
 
 
 class KeyTypeError(MessagingError, TypeError):
@@ -197,6 +245,13 @@ def error_of_code(code: int, text: str) -> MessagingError:
     error = _CLASSES.get(code, MessagingError)(text)
     error.code = code
     return error
+
+
+def bad_message(message: Any, error: BaseException) -> BadMessage:
+    """Why a message's value is no JSON. Called by the extension."""
+    reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+    return BadMessage(message.topic, message.partition, message.offset, "$",
+                      f"no JSON: {reason}")
 
 
 def delivery_error(delivery: Any) -> MessagingError:

@@ -17,7 +17,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from salvo import _engine
-from salvo.messaging import registry, settings
+from salvo.messaging import avro_wire, registry, settings
+from salvo.messaging.avro_wire import Wire
 from salvo.messaging.delivery import Delivery
 from salvo.messaging.encoding import (
     encode,
@@ -140,6 +141,7 @@ class Producer:
         self._current: Native | None = None  # ... if it is known to be the settings' own
         self._unyielded = 0
         self._sync: SyncProducer | None = None
+        self._wire: Wire | None = None
         registry.add_facade(self)
 
     # --- the engine behind it ---
@@ -150,6 +152,7 @@ class Producer:
     def _stale(self) -> None:
         """Settings have changed: look again before the next send."""
         self._current = None
+        self._wire = None
 
     def _ready(self) -> Native:
         """The engine for the settings as they are now."""
@@ -192,7 +195,10 @@ class Producer:
         key_bytes, header_pairs = encode_key(key), encode_headers(headers)
         number, stamp = _partition(partition), _milliseconds(timestamp)
         name, cls = topic_of(topic)
-        data = encode(message if cls is None else validated(cls, message))
+        if cls is not None and cls.value_serializer == "avro":
+            data = self._avro().for_class(cls, message)
+        else:
+            data = encode(message if cls is None else validated(cls, message))
         place, _ = self._place(native, topic)
         return place, (place.id, data, key_bytes, header_pairs, number, stamp)
 
@@ -207,13 +213,53 @@ class Producer:
         if key_field is not None:
             messages = list(messages)
             keys = [_key_in(item, key_field, i) for i, item in enumerate(messages)]
-        if cls is not None and (cls.schema is not None or cls.value_serializer != "json"):
+        if cls is not None and cls.value_serializer == "avro":
+            wire = self._avro()
+            messages = [wire.for_class(cls, item, i) for i, item in enumerate(messages)]
+        elif cls is not None and cls.schema is not None:
             messages = [validated(cls, item, i) for i, item in enumerate(messages)]
         batch = encode_batch(messages)
         if keys is not None:
             batch.set_keys(keys)
         place, _ = self._place(native, topic)
         return place, batch
+
+    # --- Avro ---
+
+    def _avro(self) -> Wire:
+        """Schemas and ids as this producer's settings have them."""
+        if self._wire is None:
+            self._wire = avro_wire.wire_of(
+                settings.effective(self._broker, self._overrides, type(self).__name__))
+        return self._wire
+
+    async def _schema_ready(self, topic: Any) -> None:
+        """Have the id of a topic class's schema, so that encoding need not ask for it."""
+        _, cls = topic_of(topic)
+        if cls is not None and cls.value_serializer == "avro":
+            await self._avro().make_ready(cls)
+
+    async def send_avro(
+        self, topic: Any, message: Any = MISSING, schema: Any = None, *, value: Any = MISSING,
+        key: Any = None, headers: Any = None, partition: int | None = None,
+        timestamp: int | float | datetime | None = None, wait: bool | None = None,
+        timeout: float | None = None,
+    ) -> Delivery:
+        """Send one message as Avro, in Confluent's wire format; otherwise as ``send``.
+
+        ``schema``: a dict, its text, or a class that has one; None: the topic class's, or the
+        message's own. The Schema Registry (``kafka_schema_registry_url``) is asked for its id
+        once. SchemaError names the field that does not fit.
+        """
+        name, cls = topic_of(topic)
+        message, wire = message_of(message, value), self._avro()
+        known = avro_wire.schema_for(cls, message, schema)
+        if wire.known_header(name, known) is None:
+            wire.refuse_unfit(name, known, message)
+            await wire.header_soon(name, known)
+        data = wire.encoded(name, known, message)
+        return await self.send(name, message=data, key=key, headers=headers, partition=partition,
+                               timestamp=timestamp, wait=wait, timeout=timeout)
 
     # --- sending ---
 
@@ -243,6 +289,8 @@ class Producer:
             key_bytes = encode_key(key) if key is not None else None
             arguments = (place.id, encode(message), key_bytes, (), -1, 0)
         else:
+            if type(topic) is not str:
+                await self._schema_ready(topic)
             place, arguments = self._prepared(
                 native, topic, message_of(message, value), key, headers, partition, timestamp)
         loop = asyncio.get_running_loop()
@@ -264,6 +312,20 @@ class Producer:
             if self._unyielded >= _YIELD_EVERY:
                 self._unyielded = 0
                 await asyncio.sleep(0)
+        return delivery
+
+    def post(
+        self, topic: str, value: bytes | None, key: bytes | None,
+        headers: tuple[tuple[str, bytes | None], ...],
+    ) -> Delivery | None:
+        """As ``send(wait=False)``, for what is bytes already; None: there is no room now. For
+        this package's own use: a caller that never pauses keeps the loop for itself."""
+        native = self._current
+        if native is None:
+            native = self._ready()
+        native.attach(asyncio.get_running_loop())
+        place = native.places.get(topic) or native.place(topic)
+        delivery: Delivery | None = native.send(place.id, value, key, headers, -1, 0, True)
         return delivery
 
     async def _send_late(self, native: Native, place: Place, arguments: Any) -> Delivery:
@@ -294,6 +356,8 @@ class Producer:
         timestamp: int | float | datetime | None = None,
     ) -> None:
         """``refused``: there was no room a moment ago."""
+        if type(topic) is not str:
+            await self._schema_ready(topic)
         native = self._ready()
         place, arguments = self._prepared(
             native, topic, message_of(message, value), key, headers, partition, timestamp)
@@ -322,6 +386,8 @@ class Producer:
         BufferFull tells in ``accepted`` how many had found room."""
         if timeout is not None:
             timeout = seconds_of(timeout)
+        if type(topic) is not str:
+            await self._schema_ready(topic)
         native = self._ready()
         place, batch = self._batch(native, topic, messages, key, key_field)
         native.attach(asyncio.get_running_loop())
@@ -349,6 +415,8 @@ class Producer:
         """Accept a list; returns how many were accepted. A count that is short means that the
         topic's policy refused the rest, which the ledger counts. A bad item raises before
         anything is sent."""
+        if type(topic) is not str:
+            await self._schema_ready(topic)
         native = self._ready()
         place, batch = self._batch(native, topic, events, key, key_field)
         native.send_batch(place.id, batch)
@@ -366,8 +434,10 @@ class Producer:
     # --- life ---
 
     async def start(self) -> None:
-        """Open the engine now rather than at the first send. Does not wait for the broker."""
+        """Open the engine now rather than at the first send, and ask for the schemas of the topic
+        classes that are written as Avro. Does not wait for the broker."""
         self._ready()
+        await self._avro().preload()
 
     async def flush(self, timeout: float = 30.0) -> int:
         """Wait until all that was accepted before the call is settled, or ``timeout`` seconds

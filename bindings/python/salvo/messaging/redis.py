@@ -5,7 +5,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from salvo.messaging.consumers import RedisConsumer
 from salvo.messaging.producers import Producer
+
+__all__ = ["RedisConsumer", "RedisProducer"]
 
 
 class RedisProducer(Producer):

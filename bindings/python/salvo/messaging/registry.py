@@ -22,8 +22,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from salvo import _engine
-from salvo.messaging import settings
+from salvo.messaging import avro_wire, settings
 from salvo.messaging.errors import MessagingError, ProducerClosed
+from salvo.messaging.handlers import (  # what is registered, of every kind, is found here
+    get_all_consumers as get_all_consumers,
+    get_all_event_handlers as get_all_event_handlers,
+    get_all_message_handlers as get_all_message_handlers,
+    get_consumer as get_consumer,
+    get_db_provider as get_db_provider,
+    set_db_provider as set_db_provider,
+)
 from salvo.messaging.native import Native
 
 if TYPE_CHECKING:
@@ -32,8 +40,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("salvo.messaging")
 
 # Keys that the engine's producer has no use for: a change needs no other engine.
-_PYTHON_ONLY = ("kafka_backend", "default_topic", "default_group", "source",
-                "kafka_schema_registry_url")
+_PYTHON_ONLY = ("kafka_backend", "default_topic", "default_group", "modules", "source",
+                *avro_wire.KEYS)
 
 _lock = threading.RLock()
 _natives: dict[tuple[tuple[str, str | None], ...], Native] = {}

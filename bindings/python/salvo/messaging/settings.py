@@ -40,6 +40,7 @@ _lock = threading.RLock()
 _code: dict[str, tuple[str, str]] = {}
 _plain: dict[str, Any] = {}
 _settings_class: type[Settings] | None = None
+_application: str | None = None
 generation = 0  # grows with every change
 on_change: list[Callable[[], None]] = []  # called after every change
 
@@ -289,8 +290,17 @@ def setting(key: str) -> Any:
     return _plain.get(key)
 
 
+def name_application(name: str | None) -> None:
+    """What ``application_name`` is from now on: a program that runs another one's code (the
+    ``core`` command) must not lend it its own name. None: as the program is called."""
+    global _application
+    _application = name
+
+
 def application_name() -> str:
     """What ``source`` and ``default_group`` are where nobody set them."""
+    if _application is not None:
+        return _application
     path = Path(sys.argv[0] if sys.argv else "")
     name = path.parent.name if path.stem == "__main__" else path.stem  # python -m shop: "shop"
     return name if name not in ("", "-c", "-m") else "application"

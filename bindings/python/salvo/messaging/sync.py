@@ -13,9 +13,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from salvo.messaging import registry
+from salvo.messaging.avro_wire import schema_for
 from salvo.messaging.delivery import Delivery
 from salvo.messaging.errors import SendTimeout
 from salvo.messaging.producers import MISSING, Attempt, _short, kept, message_of, seconds_of
+from salvo.messaging.topics import topic_of
 
 if TYPE_CHECKING:
     from salvo.messaging.native import Native, Place
@@ -57,6 +59,19 @@ class SyncProducer:
         if report or not place.drops:
             raise attempt.error()
         return None
+
+    def send_avro(
+        self, topic: Any, message: Any = MISSING, schema: Any = None, *, value: Any = MISSING,
+        key: Any = None, headers: Any = None, partition: int | None = None,
+        timestamp: int | float | datetime | None = None, wait: bool | None = None,
+        timeout: float | None = None,
+    ) -> Delivery:
+        """As ``Producer.send_avro``."""
+        name, cls = topic_of(topic)
+        message, wire = message_of(message, value), self._producer._avro()
+        data = wire.encoded(name, schema_for(cls, message, schema), message)
+        return self.send(name, data, key=key, headers=headers, partition=partition,
+                         timestamp=timestamp, wait=wait, timeout=timeout)
 
     def send_fire_and_forget(
         self, topic: Any, message: Any = MISSING, *, value: Any = MISSING, key: Any = None,

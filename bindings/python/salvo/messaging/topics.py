@@ -14,7 +14,7 @@ import msgspec
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from salvo.messaging.errors import SchemaError, UnknownTopic, Unsupported
+from salvo.messaging.errors import SchemaError, UnknownTopic
 
 _topics: dict[str, type[Topic]] = {}
 _adapters: dict[Any, TypeAdapter[Any]] = {}
@@ -24,7 +24,8 @@ class Topic:
     """A topic. Subclasses set ``name`` and register themselves under it.
 
     ``schema``: a pydantic model (or what pydantic's TypeAdapter takes), or None. ``retention_ms``
-    is in milliseconds, None: the broker's. ``value_serializer``: "json" or "avro".
+    is in milliseconds, None: the broker's. ``value_serializer``: "json" or "avro" (in Confluent's
+    wire format; ``schema`` may be an Avro schema then).
     ``full_policy``: "block", "fail" or "drop_newest"; None: the configuration's.
     """
 
@@ -100,21 +101,33 @@ def _plain(value: Any, schema: Any) -> Any:
     return value
 
 
+def _adapter(schema: Any) -> TypeAdapter[Any]:
+    adapter = _adapters.get(schema)
+    if adapter is None:
+        adapter = _adapters[schema] = TypeAdapter(schema)
+    return adapter
+
+
 def validated(topic: type[Topic], value: Any, index: int | None = None) -> Any:
     """The JSON bytes of the validated value; the value itself where there is no schema."""
-    if topic.value_serializer == "avro":
-        raise Unsupported(f'topic "{topic.name}": value_serializer "avro" is not supported yet')
     if topic.schema is None:
         return value
-    adapter = _adapters.get(topic.schema)
-    if adapter is None:
-        adapter = _adapters[topic.schema] = TypeAdapter(topic.schema)
+    return _checked(topic, value, index, dump=True)
+
+
+def validated_object(topic: type[Topic], value: Any, index: int | None = None) -> Any:
+    """What the schema makes of a value: a pydantic model's instance, usually."""
+    return _checked(topic, value, index, dump=False)
+
+
+def _checked(topic: type[Topic], value: Any, index: int | None, dump: bool) -> Any:
+    adapter = _adapter(topic.schema)
     try:
-        if isinstance(value, (bytes, bytearray, str)):
-            return adapter.dump_json(adapter.validate_json(value))
         if isinstance(value, memoryview):
-            return adapter.dump_json(adapter.validate_json(value.tobytes()))
-        return adapter.dump_json(adapter.validate_python(_plain(value, topic.schema)))
+            value = value.tobytes()
+        made = (adapter.validate_json(value) if isinstance(value, (bytes, bytearray, str))
+                else adapter.validate_python(_plain(value, topic.schema)))
+        return adapter.dump_json(made) if dump else made
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"]) or "$"
