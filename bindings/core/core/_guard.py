@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 _HERE = Path(__file__).resolve().parent
-_OURS = {"__init__.py", "_guard.py", "py.typed", "messaging", "__pycache__"}
+_OURS = {"__init__.py", "_guard.py", "app.py", "viewsets.py", "py.typed", "messaging",
+         "__pycache__"}
 _ADVICE = ("uninstall one of them, or import salvo.messaging instead, which needs no package "
            "named core")
 
