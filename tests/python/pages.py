@@ -10,21 +10,15 @@ from __future__ import annotations
 import ast
 import inspect
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
 from typing import Any
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDER = Path(os.environ.get("SALVO_PAGES") or REPOSITORY.parent / "shared" / "docs")
-
-# What comes with later work: a block that uses one of these is not run yet.
-LATER = re.compile(
-    r"\b(AvroModel|avro_schema|send_avro|to_avro|__avro_schema__|worker|Worker|RetryPolicy|"
-    r"consumer|RedisConsumer|KafkaConsumer|create_consumer|get_kafka_consumer_class|"
-    r"on_event|message_handler|get_all_event_handlers)\b"
-)
 
 
 @dataclass(frozen=True)
@@ -69,6 +63,15 @@ def all_blocks() -> list[Block]:
     """The blocks of all pages; empty where the pages are absent."""
     pages = sorted(FOLDER.glob("*.md")) if FOLDER.is_dir() else []
     return [block for page in pages for block in blocks_of(page, page.stem)]
+
+
+def needed() -> dict[str, Block]:
+    """The blocks of all pages by name; a test module without them is skipped."""
+    blocks = {block.name: block for block in all_blocks()}
+    if not blocks:
+        pytest.skip(f"the documentation's pages are not in {FOLDER} (SALVO_PAGES names another "
+                    "folder)", allow_module_level=True)
+    return blocks
 
 
 def compiled(block: Block) -> CodeType:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every producing block of the documentation's pages runs as printed.
+"""Every producing block of the documentation's pages runs as printed, those with view sets over
+HTTP.
 
 Against ``memory``, and against a real Kafka and Redis where SALVO_TEST_KAFKA and SALVO_TEST_REDIS
 name one; blocks that name such a broker themselves run only there.
@@ -7,71 +8,83 @@ name one; blocks that name such a broker themselves run only there.
 
 from __future__ import annotations
 
-import ast
 import asyncio
+import contextlib
 import datetime
-import inspect
 import logging
 import os
-import time
 import traceback
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import core
+import httpx
 import pages
 import pytest
+from pages_brokers import needs_kafka, records, values
+from pages_brokers import page_broker as page_broker
 from pydantic import BaseModel
 from salvo import messaging
 from salvo.messaging import (
     SchemaError,
     configure_messaging,
     get_producer,
+    set_db_provider,
     settings,
     stop_all_producers,
-    testing,
 )
 
-BLOCKS = {b.name: b for b in pages.all_blocks() if b.language == "python"}
-if not BLOCKS:
-    pytest.skip(f"the documentation's pages are not in {pages.FOLDER} (SALVO_PAGES names another "
-                "folder)", allow_module_level=True)
-
+BLOCKS = pages.needed()
 Names = dict[str, Any]
 
 
-class Object:
-    """Something with attributes, as the pages' models are."""
+class Row:
+    """A model as the pages use one: ``core.ModelViewSet`` makes and finds its rows."""
+
+    rows: dict[int, Any]
+
+    def __init_subclass__(cls) -> None:
+        cls.rows = {}
 
     def __init__(self, **values: Any) -> None:
         self.__dict__.update(values)
 
-    async def save(self, db: Any) -> None:
-        assert db == "db"
+    @classmethod
+    async def create(cls, *, db: Any, **values: Any) -> Row:
+        row = cls(id=len(cls.rows) + 1, **values)
+        await row.save(db)
+        return row
 
     @classmethod
-    async def create_user(cls, email: str, password: str, db: Any) -> Object:
-        return cls(id=1, email=email, password=password)
+    async def create_user(cls, email: str, password: str, db: Any) -> Row:
+        return await cls.create(email=email, password=password, db=db)
 
+    @classmethod
+    async def get(cls, id: str, *, db: Any) -> Row | None:
+        assert db == "db"
+        return cls.rows.get(int(id))
 
-class Request:
-    async def json(self) -> Any:
-        return {"email": "a@b.c", "password": "secret", "events": [{"n": 1}, {"n": 2}]}
+    async def save(self, db: Any) -> None:
+        assert db == "db"
+        self.rows[self.__dict__["id"]] = self
 
-
-class ViewSet:
-    async def get_object(self, db: Any, **kwargs: Any) -> Object:
-        return Object(id=7, status="new")
-
-    async def perform_create(self, data: Any, db: Any) -> Any:
-        return Printed(id=8, user_id=1, total=2.5, items=[1, 2])
-
-
-class Printed(Object):
     def to_dict(self) -> dict[str, Any]:
-        return {"id": self.id}
+        return {"id": self.__dict__["id"]}
+
+
+@contextlib.asynccontextmanager
+async def served(viewset: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """The application of one view set."""
+
+    async def database() -> AsyncIterator[str]:
+        yield "db"
+
+    set_db_provider(database)
+    application = httpx.ASGITransport(core.CoreApp(viewsets=[viewset]))
+    async with httpx.AsyncClient(transport=application, base_url="http://app") as client:
+        yield client
 
 
 class Model(BaseModel):
@@ -81,7 +94,8 @@ class Model(BaseModel):
 def supplied() -> Names:
     """The names that the pages leave undefined."""
     return {
-        "User": Object, "Order": Object, "db": "db", "data": {"user_id": 9}, "uuid": uuid,
+        "User": type("User", (Row,), {}), "Order": type("Order", (Row,), {}),
+        "data": {"user_id": 9}, "uuid": uuid,
         "events": [{"id": i} for i in range(10)], "datetime": datetime.datetime,
         "SendEmailCommand": Model, "UserStateModel": Model, "Settings": core.Settings,
         "BaseModel": BaseModel, "logger": logging.getLogger("page"),
@@ -90,67 +104,37 @@ def supplied() -> Names:
     }
 
 
-@pytest.fixture(autouse=True)
-def framework(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The web layer's names that decorate or hold the producing ones."""
-
-    def action(**options: Any) -> Callable[[Any], Any]:
-        return lambda function: function
-
-    for name, value in {"ModelViewSet": ViewSet, "ViewSet": ViewSet, "action": action,
-                        "CoreApp": lambda title: None}.items():
-        monkeypatch.setattr(core, name, value, raising=False)
-
-
-began_ms = 0
-
-
-def records(topic: str, producer: Any = None) -> list[testing.Record]:
-    """What the test itself sent: a real broker keeps what earlier ones did."""
-    return [r for r in testing.records(topic, producer) if r.timestamp >= began_ms]
-
-
-def values(topic: str) -> list[Any]:
-    return [record.json() for record in records(topic)]
-
-
-@pytest.fixture(params=["memory", "kafka"])
-def broker(request: pytest.FixtureRequest) -> None:
-    global began_ms
-    began_ms = int(time.time() * 1000)
-    if request.param == "kafka":
-        address = os.environ.get("SALVO_TEST_KAFKA")
-        if not address:
-            pytest.skip("SALVO_TEST_KAFKA names no Kafka")
-        configure_messaging(message_broker="kafka", kafka_bootstrap_servers=address)
-
-
 # --- one check per block; it gets the names that the block leaves ---
 
 
 async def user_created(names: Names) -> None:
-    answer = await names["UserViewSet"]().register(Request(), db="db")
-    assert answer == {"id": 1, "email": "a@b.c"}
+    async with served(names["UserViewSet"]) as client:
+        answer = await client.post("/users/register", json={"email": "a@b.c", "password": "x"})
+        assert (answer.status_code, answer.json()) == (200, {"id": 1, "email": "a@b.c"})
     (record,) = records("user-events")
     event = record.json()
-    assert (record.key, event["name"], event["data"]) == (b"1", "user.created", answer)
+    assert (record.key, event["name"], event["data"]) == (b"1", "user.created", answer.json())
     assert datetime.datetime.fromisoformat(event["timestamp"]).utcoffset() == datetime.timedelta(0)
     assert event["timestamp"].endswith("Z") and event["id"] and event["source"]
 
 
 async def order_events(names: Names) -> None:
-    viewset = names["OrderViewSet"]()
-    await viewset.perform_create({}, "db")
-    await viewset.complete(None, "db")
-    found = [(e["name"], e["data"]) for e in values("order-events")]
-    assert found == [("order.created", {"id": 8}),
-                     ("order.completed", {"id": 7, "status": "completed"})]
+    async with served(names["OrderViewSet"]) as client:
+        assert (await client.post("/orders", json={"total": 1})).status_code == 201
+        done = await client.post("/orders/1/complete")
+        assert done.json() == {"id": 1, "status": "completed"}
+        assert (await client.post("/orders/2/complete")).status_code == 404
+    found = [(r.key, r.json()["name"], r.json()["data"]) for r in records("order-events")]
+    assert found == [(b"1", "order.created", {"id": 1}),
+                     (b"1", "order.completed", {"id": 1, "status": "completed"})]
 
 
 async def order_by_hand(names: Names) -> None:
-    await names["OrderViewSet"]().perform_create({}, "db")
+    async with served(names["OrderViewSet"]) as client:
+        order = {"user_id": 7, "total": 2.5, "items": [1, 2]}
+        assert (await client.post("/orders", json=order)).status_code == 201
     assert values("orders.created") == [
-        {"order_id": 8, "user_id": 1, "total": 2.5, "items_count": 2}]
+        {"order_id": 1, "user_id": 7, "total": 2.5, "items_count": 2}]
 
 
 async def order_created(names: Names) -> None:
@@ -165,8 +149,21 @@ async def user_updated(names: Names) -> None:
 
 
 async def tracking(names: Names) -> None:
-    assert await names["TrackingViewSet"]().track(Request()) == {"queued": 2}
+    async with served(names["TrackingViewSet"]) as client:
+        answer = await client.post("/tracking/track", json={"events": [{"n": 1}, {"n": 2}]})
+        assert answer.json() == {"queued": 2}
     assert values("tracking.events") == [{"n": 1}, {"n": 2}]
+
+
+async def application(names: Names) -> None:
+    """Its producers are made at their first use, kept, and flushed at its end."""
+    app = names["app"]
+    assert isinstance(app, core.CoreApp) and app.title == "My API"
+    async with app.router.lifespan_context(app):
+        producer = get_producer()
+        delivery = await producer.send("lifecycle", {"n": 1}, wait=False)
+        assert get_producer() is producer and producer._native is not None
+    assert producer._native is None and (await delivery).offset >= 0
 
 
 async def decorated(names: Names) -> None:
@@ -210,10 +207,6 @@ async def fast(names: Names) -> None:
     assert names["count"] == 10 and len(records("topic")) == 20
 
 
-async def nothing(names: Names) -> None:
-    """Without what comes later the block has no effect that could be seen."""
-
-
 async def stopped(names: Names) -> None:
     assert messaging.registry._natives == {}
 
@@ -245,7 +238,7 @@ CHECKS: dict[str, Callable[[Names], Any]] = {
     "messaging-guide:Topic Classes:1": topic_classes,
     "messaging-guide:Métodos de Alta Performance:1": fast,
     "messaging-guide:Exemplo: Endpoint de Tracking:1": tracking,
-    "messaging-guide:Lifecycle Automático:1": nothing,
+    "messaging-guide:Lifecycle Automático:1": application,
     "messaging-guide:Lifecycle Automático:2": stopped,
     'messaging-guide:"Producer not found":1': created,
     "messaging-overview:Kafka:1": sets(kafka_backend="aiokafka"),
@@ -271,19 +264,11 @@ SPECIAL = {
     "messaging-guide:Schema Registry Connection Failed:1",
     "messaging-overview:Basic Usage:1",
     "messaging-overview:Producer:1",
-    "messaging-infrastructure:Kafka Producer:1",
-    "messaging-infrastructure:RabbitMQ Queue:1",
-    "messaging-infrastructure:Event Publishing:1",
 }
-LATER = {"messaging-infrastructure:Task Worker:1"}
+COVERS = {*CHECKS, *SPECIAL}
 
 
-def test_every_block_is_accounted_for() -> None:
-    producing = {name for name, block in BLOCKS.items() if not pages.LATER.search(block.text)}
-    assert producing == set(CHECKS) | SPECIAL | LATER
-
-
-@pytest.mark.usefixtures("broker")
+@pytest.mark.usefixtures("page_broker")
 @pytest.mark.parametrize("name", CHECKS)
 def test_block(name: str) -> None:
     async def go() -> None:
@@ -340,7 +325,7 @@ def test_topics_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "user.state: " in capsys.readouterr().out
 
 
-@pytest.mark.skipif(not os.environ.get("SALVO_TEST_KAFKA"), reason="SALVO_TEST_KAFKA names none")
+@needs_kafka
 def test_kafka_by_its_name() -> None:
     configure_messaging(kafka_bootstrap_servers=os.environ["SALVO_TEST_KAFKA"])
 
@@ -366,22 +351,3 @@ def test_redis_producer() -> None:
         await names["producer"].stop()
 
     asyncio.run(go())
-
-
-@pytest.mark.parametrize(("heading", "cls", "later"), [
-    ("Kafka Producer", messaging.KafkaProducer, set()),
-    ("RabbitMQ Queue", messaging.RabbitMQQueue, {"consume"}),
-    ("Event Publishing", messaging.EventPublisher, set()),
-])
-def test_infrastructure_classes_have_the_printed_signatures(
-    heading: str, cls: type, later: set[str]
-) -> None:
-    tree = ast.parse(BLOCKS[f"messaging-infrastructure:{heading}:1"].text)
-    printed = next(node for node in tree.body if isinstance(node, ast.ClassDef))
-    assert printed.name == cls.__name__
-    for method in printed.body:
-        if isinstance(method, (ast.FunctionDef, ast.AsyncFunctionDef)) and method.name not in later:
-            ours = getattr(cls, method.name)
-            assert inspect.iscoroutinefunction(ours) == isinstance(method, ast.AsyncFunctionDef)
-            names = [arg.arg for arg in method.args.args]
-            assert list(inspect.signature(ours).parameters)[: len(names)] == names

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import tomllib
 from datetime import datetime
@@ -15,17 +14,14 @@ from typing import Any
 
 import pages
 import pytest
-from salvo.messaging import EventPublisher, KafkaProducer, Settings, get_producer, settings
+from salvo.messaging import Settings, settings
 from salvo.messaging.base import envelope
-from salvo.messaging.testing import records
 
-BLOCKS = pages.all_blocks()
-if not BLOCKS:
-    pytest.skip(f"the documentation's pages are not in {pages.FOLDER} (SALVO_PAGES names another "
-                "folder)", allow_module_level=True)
-
+BLOCKS = list(pages.needed().values())
 TOML = [block for block in BLOCKS if block.language == "toml"]
 ENV = [block for block in BLOCKS if re.match(r"(#.*\n)?[A-Z_]+=", block.text)]
+ENVELOPE = "messaging-quickstart:@event Decorator (Auto-Publish):2"
+COVERS = {ENVELOPE, *(block.name for block in TOML + ENV)}
 ROW = re.compile(r"^\| `(\w+)` \| (?:str|bool|int) \| (\S+) \|", re.M)
 
 
@@ -78,50 +74,10 @@ def test_the_class_of_defaults() -> None:
 
 
 def test_the_printed_envelope() -> None:
-    (block,) = [b for b in BLOCKS if b.language == "json" and '"source"' in b.text]
+    (block,) = [b for b in BLOCKS if b.name == ENVELOPE]
     printed = json.loads(block.text)
     ours = envelope("user.created", printed["data"], "my-service")
     assert {**printed, "id": ours["id"], "timestamp": ours["timestamp"]} == ours
     assert set(ours) == {*printed, "id"}
     for event in (printed, ours):
         assert datetime.fromisoformat(event["timestamp"]).utcoffset() is not None
-
-
-def test_our_publisher_sends_what_the_printed_one_does() -> None:
-    import dataclasses
-
-    @dataclasses.dataclass
-    class Paid:
-        event_id: str
-        event_type: str
-        occurred_at: datetime
-        aggregate_id: str
-
-    (block,) = [b for b in BLOCKS if "class EventPublisher" in b.text]
-    names: dict[str, Any] = {"KafkaProducer": KafkaProducer, "DomainEvent": Paid,
-                             "asdict": dataclasses.asdict}
-    event = Paid("1", "paid", datetime(2026, 1, 1), "order-1")
-
-    async def go() -> None:
-        await pages.run(block, names)
-        for publisher in (names["EventPublisher"], EventPublisher):
-            await publisher(get_producer()).publish(event)
-
-    asyncio.run(go())
-    theirs, ours = records("events.paid")
-    assert (theirs.key, theirs.value) == (ours.key, ours.value)
-
-
-@pytest.mark.skipif(not os.environ.get("SALVO_TEST_KAFKA"), reason="SALVO_TEST_KAFKA names none")
-def test_kafka_producer_life_as_printed() -> None:
-    """The printed calls: an address, start, send by position, stop."""
-
-    async def go() -> None:
-        producer = KafkaProducer(os.environ["SALVO_TEST_KAFKA"])
-        await producer.start()
-        await producer.send("printed", {"n": 1}, "key")
-        await producer.send(topic="printed", value={"n": 2}, key=None)
-        assert producer.ledger()["acknowledged"] == 2
-        await producer.stop()
-
-    asyncio.run(go())
