@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# What bench/python/bench.py needs: a virtual environment in build/ with both packages and the
-# peers, and a real Kafka (SALVO_BENCH_KAFKA=HOST:PORT: that one). Guarantees: standard output is
-# the bench's alone; the Kafka that it started ends with it.
+# What bench/python/bench.py (or consume.py: bench/consume.sh, avro.py: bench/avro.sh) needs: a
+# virtual environment in build/ with both packages and the peers, and a real Kafka
+# (SALVO_BENCH_KAFKA=HOST:PORT: that one). Guarantees: standard output is the bench's alone; the
+# Kafka that it started ends with it.
 set -euo pipefail
 # shellcheck source=script/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../script/common.sh"
 # shellcheck disable=SC2034 # common.sh's lines begin with it
 me="bench python"
+readonly script=$top/bench/python/${SALVO_BENCH_SCRIPT:-bench.py}
 readonly home=$top/build/bench-python
 readonly python=$home/venv/bin/python
 
@@ -22,9 +24,10 @@ prepare() {
 }
 
 case " $* " in
-*' --help '* | *' -h '*) exec python3 "$top/bench/python/bench.py" --help ;;
+*' --help '* | *' -h '*) exec python3 "$script" --help ;;
 esac
 step "preparing Python" prepare
+[ -z "${SALVO_BENCH_ALONE:-}" ] || exec "$python" "$script" "$@" # bench/avro.sh: no broker
 if [ -z "${SALVO_BENCH_KAFKA:-}" ]; then
     name=bench-$$
     trap '"$top/script/broker" kafka stop --name "$name" >&2' EXIT
@@ -33,5 +36,5 @@ if [ -z "${SALVO_BENCH_KAFKA:-}" ]; then
         --set log.retention.bytes=536870912 --set log.segment.bytes=67108864 \
         --set log.retention.check.interval.ms=5000 --set log.segment.delete.delay.ms=1000)
 fi
-"$python" "$top/bench/python/bench.py" --kafka "$SALVO_BENCH_KAFKA" \
+"$python" "$script" --kafka "$SALVO_BENCH_KAFKA" \
     --c-program "$top/build/release/bench/python/rdkafka_loop" "$@"
