@@ -276,34 +276,49 @@ static const char *bound_of(const salvo_plan_result *r)
     return "the window of requests in flight";
 }
 
-/* What is acknowledged when far more is offered: doubled until it does not grow any more. */
+/* What is acknowledged a second when so much is offered. */
+static int acknowledged_at(const salvo_plan_case *c, salvo_plan_prediction *p, uint64_t permille,
+                           uint64_t *rate)
+{
+    salvo_plan_result r;
+    salvo_plan_shot shot = {.scale_permille = (uint32_t)permille, .seed = c->seed};
+    shot.duration_ns = salvo_cli_plan_span(c, shot.scale_permille, PREDICT_RECORDS, SECOND,
+                                           5 * SECOND);
+    shot.warmup_ns = shot.duration_ns / 2;
+    shot.window_ns = shot.duration_ns;
+    int status = salvo_cli_plan_shoot(c, &p->choice, &shot, &r);
+    if (status != 0)
+        return status;
+    *rate = (uint64_t)((unsigned __int128)r.ledger.acknowledged * SECOND / shot.duration_ns);
+    if (*rate > p->limit_per_s) {
+        p->limit_per_s = *rate;
+        p->bound = bound_of(&r);
+    }
+    salvo_plan_result_free(&r);
+    return 0;
+}
+
+/* The most that is acknowledged: doubled until it does not grow any more, then in small steps
+ * around the best, because an overload may cost more than it brings: without them the answer would
+ * be a multiple of the rate that was asked for. */
 static int find_limit(const salvo_plan_case *c, salvo_plan_prediction *p)
 {
-    uint64_t permille = 1000, before = 0;
+    uint64_t permille = 1000, best = 1000, before = 0, rate = 0;
+    int status = 0;
     p->limit_per_s = 0;
-    for (;;) {
-        salvo_plan_result r;
-        salvo_plan_shot shot = {.scale_permille = (uint32_t)permille, .seed = c->seed};
-        shot.duration_ns = salvo_cli_plan_span(c, shot.scale_permille, PREDICT_RECORDS, SECOND,
-                                               5 * SECOND);
-        shot.warmup_ns = shot.duration_ns / 2;
-        shot.window_ns = shot.duration_ns;
-        int status = salvo_cli_plan_shoot(c, &p->choice, &shot, &r);
-        if (status != 0)
-            return status;
-        uint64_t rate = (uint64_t)((unsigned __int128)r.ledger.acknowledged * SECOND /
-                                   shot.duration_ns);
-        salvo_plan_result_free(&r);
-        if (rate > p->limit_per_s) {
-            p->limit_per_s = rate;
-            p->bound = bound_of(&r);
-        }
+    for (; status == 0; permille *= 2) {
+        uint64_t most = p->limit_per_s;
+        status = acknowledged_at(c, p, permille, &rate);
+        if (p->limit_per_s > most)
+            best = permille;
         if ((before != 0 && rate < before + before / 50) ||
             permille * c->traffic.scale_permille / 1000 > 1000000000)
-            return 0;
+            break;
         before = rate;
-        permille *= 2;
     }
+    for (uint64_t step = 6; status == 0 && step <= 18; step += 2) /* from 0.6 to 1.8 of it */
+        status = acknowledged_at(c, p, best * step / 10, &rate);
+    return status;
 }
 
 int salvo_cli_plan_predict(const salvo_plan_case *c, salvo_plan_prediction *p)
