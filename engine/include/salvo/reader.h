@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Read back what arrived: from Kafka, or from the `memory` broker of this process. For tools and
- * tests; one thread per reader.
+ * Read back what arrived: from Kafka, a Redis stream, a RabbitMQ queue, or the `memory` broker of
+ * this process, taking nothing away. For tools and tests; one thread per reader. Services use
+ * consumer.h.
  */
 #ifndef SALVO_READER_H
 #define SALVO_READER_H

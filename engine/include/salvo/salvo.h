@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Salvo: a producer engine. Application threads put messages into per-core lock-free rings;
- * flusher threads batch them into Kafka or the embedded `memory` broker.
+ * flusher threads batch them into Kafka, Redis Streams, RabbitMQ or the embedded `memory` broker.
  *
  * After a thread's first send (or salvo_thread_attach) a send takes no lock, makes no system call
  * and allocates nothing until its ring is full (lock-free until full, not wait-free). A full ring
