@@ -85,6 +85,13 @@ typedef struct salvo_driver_credit { /* what submit() would take now */
     uint64_t bytes;
 } salvo_driver_credit;
 
+/* What of one partition may be out at a time: batches that are submitted in one round, while
+ * nothing of it is out, up to both sums (the first batch always). 0: no bound. */
+typedef struct salvo_driver_burst {
+    uint64_t bytes; /* of keys, values and headers, and message_bytes for each message */
+    uint32_t messages, message_bytes;
+} salvo_driver_burst;
+
 /* What the engine gives a driver at open; lives as long as the handle. */
 typedef struct salvo_driver_env {
     const salvo_config *config;
@@ -121,6 +128,10 @@ typedef struct salvo_driver_ops {
 
     /* Bytes that one handle will use beside env->queue_bytes. Any thread, before open. */
     uint64_t (*overhead_bytes)(const salvo_config *config);
+
+    /* For a library that sends one request of a partition after the other and would keep a core
+     * busy while others wait for it; NULL: no bound. Any thread, before open. */
+    void (*burst)(const salvo_config *config, salvo_driver_burst *burst);
 
     /* Once per producer, on the opening thread; may be NULL. close_shared after all handles. */
     int (*open_shared)(const salvo_config *config, void **shared, char *error, size_t error_size);

@@ -92,6 +92,7 @@ void salvo_flusher_state(salvo_flusher *f, char *text, size_t size)
 int salvo_flusher_work(salvo_flusher *f)
 {
     salvo_flusher_read_clock(f);
+    f->round++;
     f->wake_at_ns = f->now_ns + LONGEST_NAP_NS;
     share_out(f);
     publish_state(f);

@@ -37,6 +37,8 @@ typedef struct salvo_part { /* a partition of a topic, as one flusher sees it */
     struct salvo_part *next, *previous; /* in flusher->active while open or ready */
     uint32_t topic, out;      /* batches at the driver */
     bool active;
+    uint32_t burst_messages;  /* submitted in round burst_round, the last with something out */
+    uint64_t burst_bytes, burst_round;
 } salvo_part;
 
 typedef struct salvo_lane_topic { /* a topic, as one flusher sees it */
@@ -80,7 +82,7 @@ struct salvo_flusher {
     uint32_t reopens_in_row;  /* without an acknowledgement between them */
     uint32_t out_batches;
 
-    uint64_t now_ns, now_tick; /* of this round */
+    uint64_t now_ns, now_tick, round; /* of this round */
     uint64_t closed;          /* batches closed: their sequence */
     uint64_t next_expiry_ns;
     uint64_t next_drain_ns, drain_every_ns, busy_at_ns; /* busy_at: the last record was met */

@@ -5,6 +5,8 @@
  * Guarantees: batches of a partition are submitted in the order of their closing, within the
  * driver's credit; what comes back to be retried goes to its old place in that order. Unless the
  * driver retries by itself, a partition has one batch out at a time, so a retry overtakes nothing.
+ * Where a driver asks for bursts, what does not fit into one waits here until it came back: what
+ * waits gathers in batches, and a deadline is still exact.
  * TTL and delivery deadline are exact before submit; after it only the driver's word counts.
  */
 #include "flusher.h"
@@ -76,6 +78,31 @@ static bool first_is_expired(salvo_flusher *f, salvo_part *part)
     return true;
 }
 
+static uint64_t burst_cost(const salvo_driver_burst *limit, const salvo_batch *b)
+{
+    return b->driver.bytes + (uint64_t)b->driver.count * limit->message_bytes;
+}
+
+/* With what went in this round it must be one request of the driver's. */
+static bool fits_burst(const salvo_flusher *f, const salvo_part *part, const salvo_batch *b)
+{
+    const salvo_driver_burst *limit = &f->producer->burst;
+    if (limit->bytes == 0 || part->out == 0)
+        return true;
+    return part->burst_round == f->round &&
+           part->burst_bytes + burst_cost(limit, b) <= limit->bytes &&
+           part->burst_messages + b->driver.count <= limit->messages;
+}
+
+static void count_burst(const salvo_flusher *f, salvo_part *part, const salvo_batch *b)
+{
+    if (part->out == 0)
+        part->burst_bytes = part->burst_messages = 0;
+    part->burst_round = f->round;
+    part->burst_bytes += burst_cost(&f->producer->burst, b);
+    part->burst_messages += b->driver.count;
+}
+
 /* The first ready batch of a partition. False: no credit, or the driver wants no more now. */
 static bool submit_first(salvo_flusher *f, salvo_part *part, salvo_driver_credit *credit)
 {
@@ -108,6 +135,7 @@ static bool submit_first(salvo_flusher *f, salvo_part *part, salvo_driver_credit
     credit->bytes -= b->driver.bytes;
     if (b->attempts++ != 0)
         salvo_count(&f->counters.retries, 1);
+    count_burst(f, part, b);
     out_changed(f, part, 1, b->driver.count);
     return true;
 }
@@ -116,7 +144,7 @@ static bool part_may_submit(salvo_flusher *f, const salvo_part *part)
 {
     uint32_t window = f->producer->capabilities & SALVO_CAP_OWN_RETRIES ? UINT32_MAX : 1;
     const salvo_batch *b = part->ready.first;
-    if (b == NULL || part->out >= window)
+    if (b == NULL || part->out >= window || !fits_burst(f, part, b))
         return false;
     if (b->not_before_ns > f->now_ns) {
         salvo_flusher_wake_by(f, b->not_before_ns);

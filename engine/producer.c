@@ -203,13 +203,15 @@ static int configure(salvo *p, const salvo_config *config, const salvo_producer_
                                        : "message_broker: %s", broker != NULL ? broker : why);
         return SALVO_ERR_CONFIG;
     }
-    p->capabilities = p->driver->capabilities(c);
     err = salvo_settings_read(c, p->driver, hooks->cores != 0 ? hooks->cores : salvo_usable_cores(),
                               &p->settings);
     if (hooks->driver != NULL) {
         p->driver = hooks->driver;
         p->driver_shared = hooks->driver_shared;
     }
+    p->capabilities = p->driver->capabilities(c);
+    if (p->driver->burst != NULL)
+        p->driver->burst(c, &p->burst);
     return err;
 }
 

@@ -57,6 +57,7 @@ struct salvo {
     salvo_config *config; /* a copy of the user's, secrets included */
     void *driver_shared;
     uint32_t capabilities;
+    salvo_driver_burst burst;
     uint64_t memory_bytes;
     salvo_segment segment;    /* counters, for readers outside */
     salvo_taping taping;      /* what is sent, for a recorder outside */

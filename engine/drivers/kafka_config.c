@@ -2,8 +2,8 @@
  *
  * The mapping of kafka_* keys to librdkafka's properties: one table for what is copied as it is,
  * a few lines for what needs a thought. Linger and batch size (kafka_linger_ms,
- * kafka_max_batch_size) are the engine's: librdkafka gets a tenth of a millisecond and large
- * limits, so that it neither waits again nor splits what the engine batched.
+ * kafka_max_batch_size) are the engine's: librdkafka gets half a millisecond and large limits, so
+ * that it neither waits again nor splits what the engine batched.
  */
 #include "kafka_config.h"
 #include "config_internal.h"
@@ -25,6 +25,8 @@
 /* What a record may need beside key and value; max_message_bytes speaks of the latter. */
 #define MESSAGE_OVERHEAD_BYTES 4096
 #define MAX_POLL_INTERVAL_MS 300000 /* its default */
+#define BATCH_SIZE 1000000          /* so is this */
+#define RECORD_BYTES 40 /* its own estimate of a record, key, value and headers apart */
 
 /* What the client is for. */
 typedef enum role { PRODUCER, READER, MEMBER, TRANSACTION } role;
@@ -193,7 +195,7 @@ static int set_producer(building *b)
         err = set_number(b, "batch_messages", "batch.num.messages",
                          clamp(messages, BATCH_MESSAGES_MIN, 1000000));
     if (!err)
-        err = set(b, "linger", "linger.ms", "0.1");
+        err = set(b, "linger", "linger.ms", "0.5"); /* a burst is submitted within that */
     /* The driver's credit bounds the queue; librdkafka's own bound must never be met first,
      * since it would split a batch. */
     if (!err)
@@ -418,4 +420,29 @@ int64_t salvo_kafka_conf_number(const rd_kafka_conf_t *conf, const char *propert
     char *end;
     long long value = strtoll(text, &end, 10);
     return end == text ? otherwise : value;
+}
+
+/* An idempotent librdkafka sends a partition's next request when the last one is answered (it holds
+ * the messages in flight against the five requests that a broker remembers, up to 2.0.2 and later),
+ * and its thread polls without a pause while others wait for that: 6 to 8 us of CPU a message of
+ * 1 KB at 100k/s, and a broker on the same two cores answered in 200 ms instead of 6. So it gets one
+ * request's worth. */
+void salvo_kafka_burst(const salvo_config *config, salvo_driver_burst *burst)
+{
+    char error[256], text[8] = "";
+    size_t size = sizeof text;
+    int err;
+    rd_kafka_conf_t *conf =
+        salvo_kafka_conf(config, RD_KAFKA_PRODUCER, NULL, &err, error, sizeof error);
+    if (!conf)
+        return; /* open will say what is wrong */
+    rd_kafka_conf_get(conf, "enable.idempotence", text, &size);
+    if (strcmp(text, "true") == 0) {
+        int64_t batch = salvo_kafka_conf_number(conf, "batch.size", BATCH_SIZE);
+        int64_t most = salvo_kafka_conf_number(conf, "message.max.bytes", BATCH_SIZE);
+        burst->bytes = (uint64_t)(batch < most ? batch : most);
+        burst->messages = (uint32_t)salvo_kafka_conf_number(conf, "batch.num.messages", 10000);
+        burst->message_bytes = RECORD_BYTES;
+    }
+    rd_kafka_conf_destroy(conf);
 }

@@ -7,6 +7,7 @@
 #ifndef SALVO_KAFKA_CONFIG_H
 #define SALVO_KAFKA_CONFIG_H
 
+#include "driver.h"
 #include <librdkafka/rdkafka.h>
 #include <salvo/config.h>
 #include <stddef.h>
@@ -33,5 +34,8 @@ rd_kafka_conf_t *salvo_kafka_transaction_conf(const salvo_config *config, const 
 /* The number that a property of a built configuration has, or `otherwise`. */
 int64_t salvo_kafka_conf_number(const rd_kafka_conf_t *conf, const char *property,
                                 int64_t otherwise);
+
+/* What a producer gives librdkafka of a partition at a time; see driver.h. */
+void salvo_kafka_burst(const salvo_config *config, salvo_driver_burst *burst);
 
 #endif

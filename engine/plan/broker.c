@@ -383,6 +383,12 @@ static uint64_t plan_overhead_bytes(const salvo_config *config)
     return modelled(config)->overhead_bytes(config);
 }
 
+static void plan_burst(const salvo_config *config, salvo_driver_burst *burst)
+{
+    if (modelled(config)->burst != NULL)
+        modelled(config)->burst(config, burst);
+}
+
 static void plan_close(void *handle)
 {
     plan_handle *h = handle;
@@ -554,6 +560,7 @@ const salvo_driver_ops salvo_plan_driver = {
     .name = "plan",
     .capabilities = plan_capabilities,
     .overhead_bytes = plan_overhead_bytes,
+    .burst = plan_burst,
     .open = plan_open,
     .topic = plan_topic,
     .partitions = plan_partitions,

@@ -408,6 +408,96 @@ static void close_drops_what_is_pending(void **state)
     assert_int_equal(report.stuck_claims, 0);
 }
 
+/* The null driver as a library that wants bursts, and answers when it is told. */
+static bool answers;
+
+static uint32_t bursting_capabilities(const salvo_config *config)
+{
+    return salvo_driver_null.capabilities(config) | SALVO_CAP_OWN_RETRIES;
+}
+
+static void at_most_eight(const salvo_config *config, salvo_driver_burst *burst)
+{
+    (void)config;
+    *burst = (salvo_driver_burst){.bytes = 1000, .messages = 8, .message_bytes = 10};
+}
+
+static int told_poll(void *handle, salvo_driver_outcome *outcomes, uint32_t max)
+{
+    return answers ? salvo_driver_null.poll(handle, outcomes, max) : 0;
+}
+
+static void open_bursting(engine *e, salvo_driver_ops *ops, const char *batch_messages)
+{
+    *ops = salvo_driver_null;
+    ops->capabilities = bursting_capabilities;
+    ops->burst = at_most_eight;
+    ops->poll = told_poll;
+    *e = (engine){.now_ns = SECOND};
+    salvo_config *config = engine_config((const char *[]){
+        "message_broker", "null", "null_partitions", "2", "batch_messages", batch_messages, NULL});
+    salvo_producer_hooks hooks = {.clock = engine_now, .clock_context = e, .stepped = true,
+                                  .driver = ops};
+    assert_int_equal(salvo_producer_open(config, NULL, &hooks, &e->p), 0);
+    salvo_config_free(config);
+    assert_int_equal(salvo_topic_open(e->p, "t", NULL, &e->topic), 0);
+    answers = false;
+}
+
+/* What is out stays alone until it came back; another partition does not wait for it. */
+static void bursts_wait_for_their_outcome(void **state)
+{
+    (void)state;
+    engine e;
+    salvo_driver_ops ops;
+    open_bursting(&e, &ops, "3");
+    engine_send(&e, 0, 1, 15); /* five batches; a burst has room for two */
+    engine_step(&e, 0);
+    assert_int_equal(engine_stats(&e).in_flight_batches, 2);
+    engine_send(&e, 1, 1, 3);
+    engine_step(&e, 10 * US);
+    assert_int_equal(engine_stats(&e).in_flight_batches, 3);
+    engine_send(&e, 1, 4, 3);
+    engine_step(&e, 10 * US); /* there is room for it, but it is another round */
+    assert_int_equal(engine_stats(&e).in_flight_batches, 3);
+    answers = true;
+    engine_step(&e, 10 * US); /* all come back, and the next leave in the same round */
+    assert_int_equal(acknowledged(&e), 9);
+    assert_int_equal(engine_stats(&e).in_flight_batches, 3);
+    engine_settle(&e, 10 * US, 3);
+    assert_int_equal(acknowledged(&e), 21);
+    engine_close(&e, 0);
+}
+
+/* Bytes count with what each message costs beside; and a batch that is too large for a burst goes
+ * alone. */
+static void a_burst_is_bounded_by_bytes(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *batch_messages;
+        size_t value_bytes, sent;
+        uint64_t out;
+    } cases[] = {{"2", 230, 8, 2}, /* of 480 B, two fit into 1,000 */
+                 {"2", 241, 8, 1}, /* of 502 B */
+                 {"20", 600, 40, 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        engine e;
+        salvo_driver_ops ops;
+        char value[600] = {0};
+        open_bursting(&e, &ops, cases[i].batch_messages);
+        salvo_message m = {.value = value, .value_len = cases[i].value_bytes, .partition_plus1 = 1};
+        for (size_t k = 0; k < cases[i].sent; k++)
+            assert_int_equal(salvo_send(e.p, e.topic, &m), 0);
+        engine_step(&e, 0);
+        assert_int_equal(engine_stats(&e).in_flight_batches, cases[i].out);
+        answers = true;
+        engine_settle(&e, 10 * US, 6);
+        assert_int_equal(acknowledged(&e), cases[i].sent);
+        engine_close(&e, 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -425,6 +515,8 @@ int main(void)
         cmocka_unit_test(retries_back_off_and_keep_order),
         cmocka_unit_test(part_of_a_batch_is_retried),
         cmocka_unit_test(fatal_loses_nothing),
+        cmocka_unit_test(bursts_wait_for_their_outcome),
+        cmocka_unit_test(a_burst_is_bounded_by_bytes),
         cmocka_unit_test(ttl_is_exact_before_submit),
         cmocka_unit_test(the_delivery_deadline_holds_while_down),
         cmocka_unit_test(held_messages_expire_too),

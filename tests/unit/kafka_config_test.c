@@ -72,7 +72,7 @@ static void every_key_reaches_its_property(void **state)
         {"retry.backoff.ms", "70"}, {"message.timeout.ms", "9000"},
         {"reconnect.backoff.ms", "30"}, {"reconnect.backoff.max.ms", "800"},
         {"message.max.bytes", "2004096"}, {"batch.num.messages", "20000"},
-        {"acks", "-1"}, {"enable.idempotence", "true"}, {"linger.ms", "0.1"},
+        {"acks", "-1"}, {"enable.idempotence", "true"}, {"linger.ms", "0.5"},
         {"socket.keepalive.enable", "true"}};
     char error[512];
     rd_kafka_conf_t *conf = build(keys, RD_KAFKA_PRODUCER, 0, error, sizeof error);
@@ -164,12 +164,37 @@ static void refusals_name_the_key_and_no_secret(void **state)
     assert_null(strstr(error, "hunter2"));
 }
 
+static salvo_driver_burst burst_of(const char *key, const char *value)
+{
+    salvo_driver_burst burst = {0};
+    salvo_config *config;
+    assert_int_equal(salvo_config_new(&config), 0);
+    if (key != NULL)
+        assert_int_equal(salvo_config_set(config, key, value), 0);
+    salvo_kafka_burst(config, &burst);
+    salvo_config_free(config);
+    return burst;
+}
+
+static void a_burst_is_one_request(void **state)
+{
+    (void)state;
+    salvo_driver_burst burst = burst_of(NULL, NULL);
+    assert_int_equal(burst.bytes, 1000000);
+    assert_int_equal(burst.messages, 10000);
+    assert_true(burst.message_bytes > 0);
+    assert_int_equal(burst_of("rdkafka.batch.size", "200000").bytes, 200000);
+    assert_int_equal(burst_of("batch_messages", "20000").messages, 20000);
+    assert_int_equal(burst_of("kafka_enable_idempotence", "false").bytes, 0); /* no bound */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_key_reaches_its_property),
         cmocka_unit_test(another_client_is_answered_once),
         cmocka_unit_test(acks_and_idempotence_are_reconciled),
+        cmocka_unit_test(a_burst_is_one_request),
         cmocka_unit_test(passed_through_properties_win),
         cmocka_unit_test(refusals_name_the_key_and_no_secret),
     };
