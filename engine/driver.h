@@ -164,7 +164,7 @@ typedef struct salvo_driver_ops {
      * must be re-opened: all its tokens have come back before (as FATAL where undelivered). */
     int (*poll)(void *handle, salvo_driver_outcome *outcomes, uint32_t max);
 
-    /* Flusher: send now what lingers. Never blocks. */
+    /* Flusher: send now what lingers in the library. Never blocks. */
     void (*flush)(void *handle);
 
     /* Flusher: descriptors that become readable when poll() has work; how many (<= max). */

@@ -14,6 +14,7 @@
 #include "error.h"
 #include "probes.h"
 
+enum { HURRY_NS = 1000 * 1000 }; /* lingers up to this long */
 enum { POLL_MAX = 64, EXPIRY_EVERY_NS = 10 * 1000 * 1000, REOPEN_AFTER_NS = 1000 * 1000 * 1000 };
 
 /* Back into the partition's queue, by sequence. */
@@ -144,8 +145,12 @@ static bool part_may_submit(salvo_flusher *f, const salvo_part *part)
 {
     uint32_t window = f->producer->capabilities & SALVO_CAP_OWN_RETRIES ? UINT32_MAX : 1;
     const salvo_batch *b = part->ready.first;
-    if (b == NULL || part->out >= window || !fits_burst(f, part, b))
+    if (b == NULL || part->out >= window)
         return false;
+    if (!fits_burst(f, part, b)) {
+        f->holds_back = true;
+        return false;
+    }
     if (b->not_before_ns > f->now_ns) {
         salvo_flusher_wake_by(f, b->not_before_ns);
         return false;
@@ -153,12 +158,21 @@ static bool part_may_submit(salvo_flusher *f, const salvo_part *part)
     return true;
 }
 
-int salvo_flusher_submit(salvo_flusher *f)
+/* A burst is complete, so the library need not wait for more. Its wake-ups cost CPU: they are for
+ * those who let nothing linger, and for a backlog, which waits for this burst's outcome. */
+static void hurry(salvo_flusher *f)
+{
+    if (f->producer->burst.bytes != 0 && (f->holds_back || f->shortest_linger_ns <= HURRY_NS))
+        f->producer->driver->flush(f->handle);
+}
+
+static int submit_all(salvo_flusher *f)
 {
     salvo_driver_credit credit = {0};
     int done = 0;
     if (f->active == NULL || f->handle_dead)
         return 0;
+    f->holds_back = false;
     f->producer->driver->credit(f->handle, &credit);
     salvo_part *part = f->active, *last = part->previous;
     for (bool more = true; more;) {
@@ -174,6 +188,14 @@ int salvo_flusher_submit(salvo_flusher *f)
         salvo_flusher_part_idle(f, part);
         part = next;
     }
+    return done;
+}
+
+int salvo_flusher_submit(salvo_flusher *f)
+{
+    int done = submit_all(f);
+    if (done != 0)
+        hurry(f);
     return done;
 }
 

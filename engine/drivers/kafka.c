@@ -33,7 +33,6 @@
 #include <unistd.h>
 
 #define MS UINT64_C(1000000)
-#define PUSHED_MESSAGES_MAX 2048u
 #define CHUNK 1024u              /* messages offered at once: their array stays in the cache */
 #define MESSAGE_COST_BYTES 256u  /* what librdkafka keeps for a message, key and headers apart */
 #define EVENTS_PER_POLL 64       /* so that the flusher gets to its rings */
@@ -443,7 +442,6 @@ static int kafka_submit(void *handle, const salvo_driver_batch *batch, uint64_t 
         return SALVO_ERR_TRANSIENT;
     }
     salvo_kafka_slots_charge(&k->slots, o.slot, o.cost, batch->bytes);
-    k->unpushed = true;
     if (salvo_kafka_slots_filled(&k->slots, o.slot))
         set_readable(k); /* nothing of it will be reported: poll has work already */
     return 0;
@@ -466,21 +464,10 @@ static bool fatal_is_over(salvo_kafka *k)
     return !salvo_kafka_slots_have_ready(&k->slots);
 }
 
-/* The burst is complete, so librdkafka need not wait for more: its linger is half a millisecond,
- * which its thread sleeps in whole ones. Costs a lock and, unless the helper is at work, a wake-up
- * (some 5 us) for each burst. */
-static void push(salvo_kafka *k)
-{
-    k->unpushed = false;
-    salvo_kafka_push(k);
-}
-
 static int kafka_poll(void *handle, salvo_driver_outcome *outcomes, uint32_t max)
 {
     salvo_kafka *k = handle;
     salvo_kafka_slots_recycle(&k->slots);
-    if (k->unpushed)
-        push(k);
     int events = 0;
     if (salvo_kafka_slots_have_ready(&k->slots)) {
         reset_readable(k);
@@ -501,12 +488,13 @@ static int kafka_poll(void *handle, salvo_driver_outcome *outcomes, uint32_t max
     return (int)n;
 }
 
-/* For somebody who waits, once more: the push of the burst may have been over too early. */
+/* librdkafka's linger is half a millisecond, which its thread sleeps in whole ones. A push costs
+ * some 20 us of CPU: the helper, librdkafka's threads and the helper again are woken. */
 static void kafka_flush(void *handle)
 {
     salvo_kafka *k = handle;
-    if (k->slots.out_messages != 0 && k->slots.out_messages <= PUSHED_MESSAGES_MAX)
-        push(k);
+    if (k->slots.out_messages != 0)
+        salvo_kafka_push(k);
 }
 
 static int kafka_descriptors(void *handle, int *fds, int max)

@@ -422,11 +422,11 @@ int64_t salvo_kafka_conf_number(const rd_kafka_conf_t *conf, const char *propert
     return end == text ? otherwise : value;
 }
 
-/* An idempotent librdkafka sends a partition's next request when the last one is answered (it holds
- * the messages in flight against the five requests that a broker remembers, up to 2.0.2 and later),
- * and its thread polls without a pause while others wait for that: 6 to 8 us of CPU a message of
- * 1 KB at 100k/s, and a broker on the same two cores answered in 200 ms instead of 6. So it gets one
- * request's worth. */
+/* An idempotent librdkafka sends a partition's next request when the last one is answered (it
+ * holds messages in flight against the five requests that a broker remembers), and its thread
+ * polls without a pause while others wait for that: 6 to 8 us of CPU a message of 1 KB at 100k/s,
+ * and a broker on the same two cores answered in 200 ms instead of 6. So it gets one request's
+ * worth at a time. */
 void salvo_kafka_burst(const salvo_config *config, salvo_driver_burst *burst)
 {
     char error[256], text[8] = "";

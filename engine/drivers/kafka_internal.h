@@ -38,7 +38,6 @@ typedef struct salvo_kafka {
     uint64_t cost_limit, bytes_limit, messages_limit;
     salvo_kafka_slots slots;
     rd_kafka_message_t *scratch; /* for submit */
-    bool unpushed;               /* something was submitted since the last push */
 
     salvo_kafka_topic *topics; /* by the producer's id */
     uint32_t *listed;          /* ids in the order they came */

@@ -21,8 +21,9 @@
 #define BACKOFF_MAX_NS (1000 * MS)
 #define UNKNOWN_AFTER_NS (5000 * MS)
 #define UNKNOWN_RECHECK_NS (5000 * MS)
-#define PUSH_MS 1 /* for as long librdkafka's threads find that nothing lingers: longer, and they tear
-                   * the next burst apart; they are awake in some 50 us */
+/* For as long librdkafka's threads, which are awake in some 50 us, find that nothing lingers: any
+ * longer, and they tear the next burst apart. */
+#define PUSH_MS 1
 
 typedef enum answer { KNOWN, NOT_YET, MISSING, FORBIDDEN } answer;
 

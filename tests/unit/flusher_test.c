@@ -410,6 +410,13 @@ static void close_drops_what_is_pending(void **state)
 
 /* The null driver as a library that wants bursts, and answers when it is told. */
 static bool answers;
+static unsigned hurried;
+
+static void count_flush(void *handle)
+{
+    (void)handle;
+    hurried++;
+}
 
 static uint32_t bursting_capabilities(const salvo_config *config)
 {
@@ -427,21 +434,25 @@ static int told_poll(void *handle, salvo_driver_outcome *outcomes, uint32_t max)
     return answers ? salvo_driver_null.poll(handle, outcomes, max) : 0;
 }
 
-static void open_bursting(engine *e, salvo_driver_ops *ops, const char *batch_messages)
+static void open_bursting(engine *e, salvo_driver_ops *ops, const char *batch_messages,
+                          const char *linger_us)
 {
     *ops = salvo_driver_null;
     ops->capabilities = bursting_capabilities;
     ops->burst = at_most_eight;
     ops->poll = told_poll;
+    ops->flush = count_flush;
     *e = (engine){.now_ns = SECOND};
     salvo_config *config = engine_config((const char *[]){
-        "message_broker", "null", "null_partitions", "2", "batch_messages", batch_messages, NULL});
+        "message_broker", "null", "null_partitions", "2", "batch_messages", batch_messages,
+        "linger_us", linger_us, NULL});
     salvo_producer_hooks hooks = {.clock = engine_now, .clock_context = e, .stepped = true,
                                   .driver = ops};
     assert_int_equal(salvo_producer_open(config, NULL, &hooks, &e->p), 0);
     salvo_config_free(config);
     assert_int_equal(salvo_topic_open(e->p, "t", NULL, &e->topic), 0);
     answers = false;
+    hurried = 0;
 }
 
 /* What is out stays alone until it came back; another partition does not wait for it. */
@@ -450,7 +461,7 @@ static void bursts_wait_for_their_outcome(void **state)
     (void)state;
     engine e;
     salvo_driver_ops ops;
-    open_bursting(&e, &ops, "3");
+    open_bursting(&e, &ops, "3", "1000");
     engine_send(&e, 0, 1, 15); /* five batches; a burst has room for two */
     engine_step(&e, 0);
     assert_int_equal(engine_stats(&e).in_flight_batches, 2);
@@ -469,6 +480,27 @@ static void bursts_wait_for_their_outcome(void **state)
     engine_close(&e, 0);
 }
 
+/* The library is hurried where nothing lingers long, or where more waits behind the burst. */
+static void bursts_are_hurried_where_it_helps(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *linger_us;
+        unsigned sent, hurried;
+    } cases[] = {{"1000", 3, 1}, {"5000", 3, 0}, {"5000", 15, 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        engine e;
+        salvo_driver_ops ops;
+        open_bursting(&e, &ops, "3", cases[i].linger_us);
+        engine_send(&e, 0, 1, cases[i].sent);
+        engine_step(&e, 0);
+        assert_int_equal(hurried, cases[i].hurried);
+        answers = true;
+        engine_settle(&e, 10 * US, 4);
+        engine_close(&e, 0);
+    }
+}
+
 /* Bytes count with what each message costs beside; and a batch that is too large for a burst goes
  * alone. */
 static void a_burst_is_bounded_by_bytes(void **state)
@@ -485,7 +517,7 @@ static void a_burst_is_bounded_by_bytes(void **state)
         engine e;
         salvo_driver_ops ops;
         char value[600] = {0};
-        open_bursting(&e, &ops, cases[i].batch_messages);
+        open_bursting(&e, &ops, cases[i].batch_messages, "1000");
         salvo_message m = {.value = value, .value_len = cases[i].value_bytes, .partition_plus1 = 1};
         for (size_t k = 0; k < cases[i].sent; k++)
             assert_int_equal(salvo_send(e.p, e.topic, &m), 0);
@@ -516,6 +548,7 @@ int main(void)
         cmocka_unit_test(part_of_a_batch_is_retried),
         cmocka_unit_test(fatal_loses_nothing),
         cmocka_unit_test(bursts_wait_for_their_outcome),
+        cmocka_unit_test(bursts_are_hurried_where_it_helps),
         cmocka_unit_test(a_burst_is_bounded_by_bytes),
         cmocka_unit_test(ttl_is_exact_before_submit),
         cmocka_unit_test(the_delivery_deadline_holds_while_down),
