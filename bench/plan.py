@@ -16,6 +16,7 @@ import time
 COMBINATIONS = [(2000, 16384), (5000, 65536), (10000, 262144), (20000, 131072)]
 LOADS = [0.50, 0.70, 0.85]
 SIZE = 1000  # small messages would measure the generator on a machine of two cores
+WARM_UP = [20_000, 100_000, 200_000]  # a JVM compiles for the first half minute of load
 UNRESOLVED = 0.15
 LEAST_RESOLVED = 8
 ADDRESS_KEY = {"kafka": "kafka_bootstrap_servers", "redis": "redis_url"}
@@ -82,7 +83,8 @@ def run_broker(options, target):
     driver, address = target
     model = options.out / f"model-{driver}.json"
     say(f"{driver}: warming up")
-    bench(options, target, 20_000, 10 if options.quick else 30)
+    for rate in WARM_UP:
+        bench(options, target, rate, 15)
     say(f"{driver}: salvo probe")
     salvo(options, "probe", "--quiet", "-b", driver, "-s", f"{ADDRESS_KEY[driver]}={address}",
           "--size", str(SIZE), "--seconds", "30" if options.quick else "110", "--out", str(model))

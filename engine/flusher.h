@@ -149,6 +149,11 @@ void salvo_flusher_part_idle(salvo_flusher *f, salvo_part *part);
 void salvo_flusher_part_active(salvo_flusher *f, salvo_part *part);
 void salvo_flusher_wake_by(salvo_flusher *f, uint64_t at_ns);
 int salvo_flusher_submit(salvo_flusher *f);            /* flusher_submit.c */
+/* Whether a batch still fits beside what of its partition is out; that it was submitted. */
+bool salvo_burst_fits(const salvo_driver_burst *limit, const salvo_part *part,
+                      const salvo_batch *b, uint64_t round);
+void salvo_burst_count(const salvo_driver_burst *limit, salvo_part *part, const salvo_batch *b,
+                       uint64_t round);
 int salvo_flusher_poll(salvo_flusher *f);
 void salvo_flusher_expire(salvo_flusher *f);
 void salvo_flusher_give_up(salvo_flusher *f);

@@ -84,23 +84,23 @@ static uint64_t burst_cost(const salvo_driver_burst *limit, const salvo_batch *b
     return b->driver.bytes + (uint64_t)b->driver.count * limit->message_bytes;
 }
 
-/* With what went in this round it must be one request of the driver's. */
-static bool fits_burst(const salvo_flusher *f, const salvo_part *part, const salvo_batch *b)
+bool salvo_burst_fits(const salvo_driver_burst *limit, const salvo_part *part,
+                      const salvo_batch *b, uint64_t round)
 {
-    const salvo_driver_burst *limit = &f->producer->burst;
     if (limit->bytes == 0 || part->out == 0)
         return true;
-    return part->burst_round == f->round &&
+    return part->burst_round == round &&
            part->burst_bytes + burst_cost(limit, b) <= limit->bytes &&
            part->burst_messages + b->driver.count <= limit->messages;
 }
 
-static void count_burst(const salvo_flusher *f, salvo_part *part, const salvo_batch *b)
+void salvo_burst_count(const salvo_driver_burst *limit, salvo_part *part, const salvo_batch *b,
+                       uint64_t round)
 {
     if (part->out == 0)
         part->burst_bytes = part->burst_messages = 0;
-    part->burst_round = f->round;
-    part->burst_bytes += burst_cost(&f->producer->burst, b);
+    part->burst_round = round;
+    part->burst_bytes += burst_cost(limit, b);
     part->burst_messages += b->driver.count;
 }
 
@@ -136,7 +136,7 @@ static bool submit_first(salvo_flusher *f, salvo_part *part, salvo_driver_credit
     credit->bytes -= b->driver.bytes;
     if (b->attempts++ != 0)
         salvo_count(&f->counters.retries, 1);
-    count_burst(f, part, b);
+    salvo_burst_count(&f->producer->burst, part, b, f->round);
     out_changed(f, part, 1, b->driver.count);
     return true;
 }
@@ -147,7 +147,7 @@ static bool part_may_submit(salvo_flusher *f, const salvo_part *part)
     const salvo_batch *b = part->ready.first;
     if (b == NULL || part->out >= window)
         return false;
-    if (!fits_burst(f, part, b)) {
+    if (!salvo_burst_fits(&f->producer->burst, part, b, f->round)) {
         f->holds_back = true;
         return false;
     }

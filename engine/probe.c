@@ -10,6 +10,7 @@
 #include "clock.h"
 #include "config_internal.h"
 #include "error.h"
+#include "flusher.h"
 #include "producer.h"
 
 #include <poll.h>
@@ -50,6 +51,9 @@ struct salvo_probe {
     int event_fd;
     uint64_t deadline_ns; /* a batch's, from its submit */
     unsigned char *record; /* a message laid out as in a ring */
+    salvo_driver_burst burst;
+    salvo_part *parts;     /* [partitions]: only what bursts need */
+    uint64_t round;
 };
 
 static uint64_t env_now_ns(void *context)
@@ -104,6 +108,8 @@ static int choose(salvo_probe *p, const salvo_config *config)
     }
     const char *name = salvo_config_broker(p->config, &why);
     p->driver = name != NULL ? salvo_driver_find(name) : NULL;
+    if (p->driver != NULL && p->driver->burst != NULL)
+        p->driver->burst(p->config, &p->burst);
     if (p->driver != NULL)
         return salvo_settings_read(p->config, p->driver, salvo_usable_cores(), &p->settings);
     salvo_error_set("message_broker: %s", name != NULL ? "not in this build" : why);
@@ -163,8 +169,10 @@ static int open_topic(salvo_probe *p, const char *topic, uint64_t until_ns)
         salvo_driver_credit credit = {0};
         p->driver->credit(p->handle, &credit);
         p->partitions = n > 0 ? (uint32_t)n : 0;
-        if (n > 0 && credit.batches != 0)
-            return 0;
+        if (n > 0 && credit.batches != 0) {
+            p->parts = calloc((uint32_t)n, sizeof *p->parts);
+            return p->parts != NULL ? 0 : SALVO_ERR_NOMEM;
+        }
         uint64_t now_ns = salvo_clock_monotonic_ns();
         if (n < 0 && now_ns >= until_ns) {
             err = n;
@@ -239,6 +247,7 @@ void salvo_probe_close(salvo_probe *p)
         close(p->event_fd);
     salvo_config_free(p->config);
     free(p->flights);
+    free(p->parts);
     free(p->record);
     free(p);
 }
@@ -256,6 +265,16 @@ const char *salvo_probe_driver(const salvo_probe *probe)
 uint32_t salvo_probe_out(const salvo_probe *probe)
 {
     return probe->out;
+}
+
+int salvo_probe_bursts(const salvo_probe *probe)
+{
+    return probe->burst.bytes != 0;
+}
+
+void salvo_probe_hurry(salvo_probe *probe)
+{
+    probe->driver->flush(probe->handle);
 }
 
 /* ---- Batches ---- */
@@ -324,6 +343,9 @@ int salvo_probe_submit(salvo_probe *p, uint32_t batch)
     if (credit.batches == 0 || b->driver.count > credit.messages ||
         b->driver.bytes > credit.bytes || p->out >= p->env.max_batches)
         return SALVO_ERR_TRANSIENT;
+    salvo_part *part = &p->parts[b->driver.partition];
+    if (!salvo_burst_fits(&p->burst, part, b, p->round))
+        return SALVO_ERR_TRANSIENT;
     b->driver.deadline_ns = b->expires_ns = env_now_ns(&p->clock) + p->deadline_ns;
     b->state = SALVO_BATCH_OUT;
     int err = p->driver->submit(p->handle, &b->driver, salvo_batch_token(b));
@@ -332,6 +354,8 @@ int salvo_probe_submit(salvo_probe *p, uint32_t batch)
         return err;
     }
     f->in_flight = ++p->out;
+    salvo_burst_count(&p->burst, part, b, p->round);
+    part->out++;
     return 0;
 }
 
@@ -351,12 +375,14 @@ static bool take_back(salvo_probe *p, const salvo_driver_outcome *outcome, uint6
     b->state = SALVO_BATCH_READY;
     b->turn++; /* its next token is another one */
     p->out--;
+    p->parts[b->driver.partition].out--;
     return true;
 }
 
 int salvo_probe_wait(salvo_probe *p, uint64_t until_ns, salvo_probe_sample *samples, uint32_t max)
 {
     salvo_driver_outcome outcomes[OUTCOMES];
+    p->round++;
     for (;;) {
         int n = p->driver->poll(p->handle, outcomes, max < OUTCOMES ? max : OUTCOMES), taken = 0;
         uint64_t now_ns = salvo_clock_monotonic_ns();

@@ -217,6 +217,7 @@ static void read_root(reading *r, json_t *root, salvo_plan_model *m)
     b->reconnect_ns = number(r, root, "reconnect_ns", 0, HOUR_NS, 0);
     b->request_timeout_ns = number(r, root, "request_timeout_ns", 0, HOUR_NS, 0);
     b->service = cost(r, service, "base_ns", "per_byte_ps", "per_record_ps");
+    b->pushed_ns = number(r, service, "pushed_ns", 0, b->service.base_ns, 0);
     b->residual_ns = table(r, service, "residual_ns", -(int64_t)HOUR_NS, &m->tables[0]);
     if (json_is_object(stalls)) {
         b->stalls_per_hour = number(r, stalls, "per_hour", 0, 3600000, 0);

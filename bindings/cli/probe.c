@@ -187,6 +187,7 @@ static int measure(salvo_probing *p, const char *topic)
     }
     p->driver = salvo_probe_driver(p->probe);
     p->partitions = salvo_probe_partitions(p->probe);
+    p->bursts = salvo_probe_bursts(p->probe) != 0;
     take_name(p, p->driver);
     salvo_pace_attach();
     uint64_t budget_ns = p->seconds * SECOND;

@@ -73,6 +73,8 @@ typedef struct salvo_probing {
     salvo_fit_cost service, thread, flusher, library, host; /* thread: at the driver's seam */
     salvo_fit_window window;
     double flow_model[PROBE_FLOWS]; /* requests a second, as the model has them */
+    bool bursts;      /* one request's worth of a partition at a time */
+    double pushed_ns; /* a request that the library is hurried to send is answered so much sooner */
     double library_request_ns, round_ns, call_ps, call_byte_ps, overshoot_mean_ns;
     int64_t residual[PROBE_TABLE], overshoot[PROBE_TABLE];
     int64_t *stalls;
@@ -86,7 +88,7 @@ int salvo_probing_grid(salvo_probing *p, uint64_t budget_ns);
 int salvo_probing_sweep(salvo_probing *p, uint64_t budget_ns);
 int salvo_probing_ramp(salvo_probing *p, uint64_t budget_ns);
 int salvo_probing_fit_requests(salvo_probing *p); /* needs grid and own costs */
-void salvo_probing_fit_flows(salvo_probing *p);
+void salvo_probing_fit_flows(salvo_probing *p);   /* needs that */
 
 /* probe_host.c: the process that listens at HOST:PORT here, 0: not found; CPU time of one. */
 int salvo_probing_broker_pid(const char *address);

@@ -10,12 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    FLIGHT_MOST = 256,
-    PLAYED = 4000,                  /* requests of a flow */
-    MERGED_BYTES = 1000000,         /* most that librdkafka puts into a request */
-    MERGED_RECORDS = 10000
-};
+enum { FLIGHT_MOST = 256, PLAYED = 4000 /* requests of a flow */ };
 
 double salvo_fit_ns(const salvo_fit_cost *cost, double bytes, double records)
 {
@@ -123,75 +118,39 @@ bool salvo_fit_request(const salvo_fit_point *points, size_t count, salvo_fit_co
 /* ---- Flows ---- */
 
 typedef struct play {
-    const salvo_fit_flow *flow;
-    const salvo_fit_cost *service;
-    const salvo_fit_client *client;
+    double thread_ns, library_ns, service_ns; /* of each request */
     uint32_t window, servers;
     double now, thread_free, library_free;
-    double waiting_at[FLIGHT_MOST];    /* when the client has handed it over */
-    uint32_t waiting_part[FLIGHT_MOST];
-    uint32_t waiting, sent, next_part;
-    double end[FLIGHT_MOST], length[FLIGHT_MOST]; /* end 0: not yet served */
-    uint32_t batches[FLIGHT_MOST];
-    uint64_t done, requests;
+    double waiting_at[FLIGHT_MOST]; /* when the client has handed it over */
+    double end[FLIGHT_MOST];        /* 0: not yet served */
+    uint32_t waiting, sent;
+    uint64_t done;
 } play;
 
 /* The client makes one more request. */
 static void hand_over(play *p)
 {
-    double begin = fmax(p->now, p->thread_free), cost;
-    cost = salvo_fit_ns(&p->client->thread, p->flow->bytes, p->flow->records);
-    p->thread_free = begin + cost;
-    begin = fmax(p->thread_free, p->library_free);
-    cost = salvo_fit_ns(&p->client->library, p->flow->bytes, p->flow->records);
-    p->library_free = begin + cost; /* the service time has it in it: what follows waits */
-    p->waiting_at[p->waiting] = begin;
-    p->waiting_part[p->waiting++] = p->next_part++ % p->flow->partitions;
+    p->thread_free = fmax(p->now, p->thread_free) + p->thread_ns;
+    double begin = fmax(p->thread_free, p->library_free);
+    p->library_free = begin + p->library_ns; /* the service time has it in it: what follows waits */
+    p->waiting_at[p->waiting++] = begin;
 }
 
-static void cut(play *p, uint32_t i)
+static void cut(double *list, uint32_t *count, uint32_t at)
 {
-    p->waiting--;
-    memmove(&p->waiting_at[i], &p->waiting_at[i + 1], (p->waiting - i) * sizeof p->waiting_at[0]);
-    memmove(&p->waiting_part[i], &p->waiting_part[i + 1],
-            (p->waiting - i) * sizeof p->waiting_part[0]);
-}
-
-static void send_first(play *p)
-{
-    uint32_t part = p->waiting_part[0], taken = 1;
-    cut(p, 0);
-    for (uint32_t i = 0; p->client->merges && i < p->waiting;) {
-        if (p->waiting_part[i] != part || p->waiting_at[i] > p->now) {
-            i++;
-            continue;
-        }
-        if ((taken + 1) * p->flow->bytes > MERGED_BYTES ||
-            (taken + 1) * p->flow->records > MERGED_RECORDS)
-            break;
-        taken++;
-        cut(p, i);
-    }
-    p->library_free = fmax(p->now, p->library_free) + p->client->request_ns;
-    p->requests++;
-    p->batches[p->sent] = taken;
-    p->end[p->sent] = 0;
-    p->length[p->sent++] = salvo_fit_ns(p->service, taken * p->flow->bytes,
-                                        taken * p->flow->records);
-}
-
-static double leaves(const play *p)
-{
-    return p->client->request_ns > 0 ? fmax(p->waiting_at[0], p->library_free) : p->waiting_at[0];
+    --*count;
+    memmove(&list[at], &list[at + 1], (*count - at) * sizeof *list);
 }
 
 static void move(play *p)
 {
-    while (p->waiting != 0 && p->sent < p->window && leaves(p) <= p->now)
-        send_first(p);
+    while (p->waiting != 0 && p->sent < p->window && p->waiting_at[0] <= p->now) {
+        cut(p->waiting_at, &p->waiting, 0);
+        p->end[p->sent++] = 0;
+    }
     for (uint32_t i = 0; i < p->sent && i < p->servers; i++) /* in the order of sending */
         if (p->end[i] == 0)
-            p->end[i] = p->now + p->length[i];
+            p->end[i] = p->now + p->service_ns;
 }
 
 static bool step(play *p)
@@ -203,76 +162,47 @@ static bool step(play *p)
             next = p->end[i];
             which = i;
         }
-    if (p->waiting != 0 && p->sent < p->window && leaves(p) < next) {
-        p->now = fmax(p->now, leaves(p));
+    if (p->waiting != 0 && p->sent < p->window && p->waiting_at[0] < next) {
+        p->now = fmax(p->now, p->waiting_at[0]);
         return true;
     }
     if (which == FLIGHT_MOST)
         return false;
-    uint32_t batches = p->batches[which];
     p->now = next;
-    p->done += batches;
-    p->sent--;
-    memmove(&p->end[which], &p->end[which + 1], (p->sent - which) * sizeof p->end[0]);
-    memmove(&p->length[which], &p->length[which + 1], (p->sent - which) * sizeof p->length[0]);
-    memmove(&p->batches[which], &p->batches[which + 1],
-            (p->sent - which) * sizeof p->batches[0]);
-    while (batches-- > 0)
-        hand_over(p);
+    p->done++;
+    cut(p->end, &p->sent, which);
+    hand_over(p);
     return true;
 }
 
-/* Requests a second of batches, and how many of them share one. */
-static double play_flow(const salvo_fit_flow *flow, const salvo_fit_cost *service,
-                        const salvo_fit_client *client, uint32_t window, uint32_t servers,
-                        double *merged)
+static double of_request(const salvo_fit_cost *cost, const salvo_fit_flow *flow)
 {
-    play *p = calloc(1, sizeof *p);
-    double begin = 0, rate = 0;
-    uint64_t before = 0;
-    *merged = 1;
-    if (p == NULL || flow->in_flight == 0 || flow->in_flight > FLIGHT_MOST || window == 0) {
-        free(p);
-        return 0;
-    }
-    *p = (play){.flow = flow, .service = service, .client = client, .window = window,
-                .servers = servers};
-    for (uint32_t i = 0; i < flow->in_flight; i++)
-        hand_over(p);
-    move(p);
-    while (p->done < PLAYED && step(p)) {
-        move(p);
-        if (before == 0 && p->done >= PLAYED / 4) {
-            before = p->done;
-            begin = p->now;
-        }
-    }
-    if (p->now > begin)
-        rate = (double)(p->done - before) / (p->now - begin) * 1e9;
-    if (p->requests != 0)
-        *merged = fmax(1, (double)p->done / (double)p->requests);
-    free(p);
-    return rate;
+    return cost->base_ns * flow->batches + flow->bytes * cost->per_byte_ns +
+           flow->records * cost->per_record_ns;
 }
 
 double salvo_fit_rate(const salvo_fit_flow *flow, const salvo_fit_cost *service,
                       const salvo_fit_client *client, uint32_t window, uint32_t servers)
 {
-    double merged, rate = play_flow(flow, service, client, window, servers, &merged);
-    double busy = salvo_fit_ns(&client->thread, flow->bytes, flow->records) +
-                  salvo_fit_ns(&client->library, flow->bytes, flow->records) +
-                  client->host_share * salvo_fit_ns(service, flow->bytes, flow->records);
-    if (client->cores > 0 && busy > 0 && !client->merges)
-        rate = fmin(rate, client->cores * 1e9 / busy);
-    return rate;
-}
-
-double salvo_fit_merged(const salvo_fit_flow *flow, const salvo_fit_cost *service,
-                        const salvo_fit_client *client, uint32_t window, uint32_t servers)
-{
-    double merged;
-    (void)play_flow(flow, service, client, window, servers, &merged);
-    return merged;
+    double begin = 0;
+    uint64_t before = 0;
+    if (flow->in_flight == 0 || flow->in_flight > FLIGHT_MOST || window == 0)
+        return 0;
+    play p = {.window = window, .servers = servers,
+              .thread_ns = of_request(&client->thread, flow),
+              .library_ns = of_request(&client->library, flow) + client->request_ns,
+              .service_ns = salvo_fit_ns(service, flow->bytes, flow->records)};
+    for (uint32_t i = 0; i < flow->in_flight; i++)
+        hand_over(&p);
+    move(&p);
+    while (p.done < PLAYED && step(&p)) {
+        move(&p);
+        if (before == 0 && p.done >= PLAYED / 4) {
+            before = p.done;
+            begin = p.now;
+        }
+    }
+    return p.now > begin ? (double)(p.done - before) / (p.now - begin) * 1e9 : 0;
 }
 
 void salvo_fit_split(double base, double each, double merged, double *batch_ns, double *request_ns)

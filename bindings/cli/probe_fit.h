@@ -26,25 +26,19 @@ double salvo_fit_ns(const salvo_fit_cost *cost, double bytes, double records);
 /* So many requests are kept in flight; each that comes back is sent again at once. */
 typedef struct salvo_fit_flow {
     double bytes, records; /* of each */
-    uint32_t in_flight, partitions;
+    uint32_t in_flight, batches; /* batches: in each */
     double per_s;          /* measured */
     double thread_ns, library_ns, host_ns; /* CPU of each: ours, the library's, the broker's here */
 } salvo_fit_flow;
 
-typedef struct salvo_fit_client { /* of this side, for each batch: one after the other */
+typedef struct salvo_fit_client { /* of this side: one after the other; base: a batch */
     salvo_fit_cost thread, library;
     double request_ns; /* the library's, of a request, however many batches are in it */
-    bool merges; /* what waits for a partition leaves in one request */
-    double cores, host_share; /* cores, and how much of service they spend on the broker */
 } salvo_fit_client;
 
 /* What a broker with such a window and so many servers would do. */
 double salvo_fit_rate(const salvo_fit_flow *flow, const salvo_fit_cost *service,
                       const salvo_fit_client *client, uint32_t window, uint32_t servers);
-
-/* How many batches leave in a request, with them. */
-double salvo_fit_merged(const salvo_fit_flow *flow, const salvo_fit_cost *service,
-                        const salvo_fit_client *client, uint32_t window, uint32_t servers);
 
 /* base: what a request costs by itself, with one batch in it; each: what a batch costs of it where
  * `merged` share one. Splits base into a batch's part and a request's. */

@@ -19,7 +19,8 @@
 #define MS UINT64_C(1000000)
 #define SECOND UINT64_C(1000000000)
 enum { SAMPLES = 64, GAP_NS = 3000000, BURST_BYTES = 400000, BURST_MOST = 16,
-       REQUEST_TIMEOUT_S = 60, RAMP_BATCHES = 128, SLICES = 24, RAMP_SAMPLES = 1 << 20 };
+       REQUEST_TIMEOUT_S = 60, RAMP_BATCHES = 128, SLICES = 24, RAMP_SAMPLES = 1 << 20,
+       FLIGHT_MOST = 32, STREAM_BATCHES = 512 };
 
 static uint64_t cpu_ns(clockid_t whose)
 {
@@ -287,61 +288,120 @@ static void share(salvo_probing *p, salvo_fit_flow *f, const costs *before, uint
     f->host_ns = ((double)(now.host_ns - before->host_ns) - idle) / n;
 }
 
-static int flow(salvo_probing *p, salvo_fit_flow *f, uint64_t length_ns)
+/* The batches of a flow: each request's lie side by side. */
+typedef struct stream {
+    uint32_t batches[STREAM_BATCHES], back[STREAM_BATCHES]; /* back: of a request */
+    uint64_t requests;
+} stream;
+
+static int submit_request(salvo_probing *p, const salvo_fit_flow *f, stream *s, uint32_t request)
 {
-    salvo_probe_sample samples[SAMPLES];
-    int64_t slices[SLICES + 1] = {0};
-    uint32_t batches[64];
-    uint64_t requests = 0;
-    costs before = costs_now(p);
+    int err = 0;
+    s->back[request] = 0;
+    for (uint32_t k = 0; err == 0 && k < f->batches; k++)
+        err = salvo_probe_submit(p->probe, s->batches[request * f->batches + k]);
+    if (err == 0 && salvo_probe_bursts(p->probe))
+        salvo_probe_hurry(p->probe); /* as a producer does under load */
+    return err;
+}
+
+static int begin_flow(salvo_probing *p, salvo_fit_flow *f, stream *s)
+{
+    uint32_t records = (uint32_t)f->records / f->batches;
     for (uint32_t i = 0; i < f->in_flight; i++) {
-        int err = make(p, (uint32_t)f->records, (uint32_t)(f->bytes / f->records), i, &batches[i]);
+        int err = 0;
+        for (uint32_t k = 0; err == 0 && k < f->batches; k++)
+            err = make(p, records, (uint32_t)(f->bytes / f->records), i,
+                       &s->batches[i * f->batches + k]);
         if (err == 0)
-            err = salvo_probe_submit(p->probe, batches[i]);
+            err = submit_request(p, f, s, i);
         if (err == SALVO_ERR_TRANSIENT)
             f->in_flight = i; /* so many the driver takes */
         else if (err != 0)
             return failed("the sweep", err);
     }
+    return 0;
+}
+
+/* A batch is back: its request goes again when all of it is. */
+static void came_back(salvo_probing *p, const salvo_fit_flow *f, stream *s, uint32_t batch)
+{
+    uint32_t at = 0;
+    while (at < f->in_flight * f->batches && s->batches[at] != batch)
+        at++;
+    if (at == f->in_flight * f->batches || ++s->back[at / f->batches] < f->batches)
+        return;
+    s->requests++;
+    (void)!submit_request(p, f, s, at / f->batches);
+}
+
+static int flow(salvo_probing *p, salvo_fit_flow *f, uint64_t length_ns)
+{
+    salvo_probe_sample samples[SAMPLES];
+    int64_t slices[SLICES + 1] = {0};
+    stream s = {0};
+    costs before = costs_now(p);
+    int status = begin_flow(p, f, &s);
     uint64_t slice_ns = length_ns / SLICES, now_ns = salvo_cli_now_ns(), begin_ns = now_ns;
-    while (now_ns < begin_ns + length_ns) {
+    while (status == 0 && now_ns < begin_ns + length_ns) {
         int n = salvo_probe_wait(p->probe, now_ns + 100 * MS, samples, SAMPLES);
+        uint64_t requests = s.requests;
         now_ns = salvo_cli_now_ns();
         if (n < 0)
             return failed("the driver gave up its connection", n);
-        uint64_t slice = (now_ns - begin_ns) / slice_ns;
-        slices[slice < SLICES ? slice : SLICES] += n;
-        requests += (uint64_t)n;
         for (int i = 0; i < n; i++) {
             note(p, &samples[i]);
-            (void)!salvo_probe_submit(p->probe, samples[i].batch);
+            came_back(p, f, &s, samples[i].batch);
         }
-        if (interrupted() != 0)
-            return CLI_INTERRUPTED;
+        uint64_t slice = (now_ns - begin_ns) / slice_ns;
+        slices[slice < SLICES ? slice : SLICES] += (int64_t)(s.requests - requests);
+        status = interrupted();
     }
-    share(p, f, &before, requests, now_ns - begin_ns);
+    if (status != 0)
+        return status;
+    share(p, f, &before, s.requests, now_ns - begin_ns);
     f->per_s = rate_of(slices + SLICES / 4, SLICES - SLICES / 4, slice_ns);
-    int status = settle(p);
+    status = settle(p);
     salvo_probe_remove_all(p->probe);
     return status;
 }
 
+typedef struct shape { /* of a request; the first two with each number in flight, others with few */
+    uint32_t records, value_bytes, batches;
+} shape;
+
+static bool wanted(const salvo_probing *p, const shape *s, uint32_t in_flight, bool few)
+{
+    uint64_t batch = (uint64_t)s->records / s->batches * s->value_bytes;
+    bool bursts = salvo_probe_bursts(p->probe) != 0;
+    if (batch > p->batch_bytes || s->records / s->batches > p->batch_messages)
+        return false;
+    if (bursts)
+        return in_flight <= p->partitions;
+    return s->batches == 1 && (!few || in_flight == 1 || in_flight == FLIGHT_MOST);
+}
+
 int salvo_probing_sweep(salvo_probing *p, uint64_t budget_ns)
 {
-    static const uint32_t flights[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32};
-    static const uint32_t shapes[][2] = {{100, 100}, {1000, 100}};
-    enum { FLIGHTS = sizeof flights / sizeof *flights };
-    for (size_t s = 0; s < 2; s++)
+    static const uint32_t flights[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, FLIGHT_MOST};
+    static const shape shapes[] = {{100, 100, 1}, {1000, 100, 1}, {100, 1000, 1}, {500, 1000, 1},
+                                   {1600, 100, 16}};
+    enum { FLIGHTS = sizeof flights / sizeof *flights, SHAPES = sizeof shapes / sizeof *shapes };
+    uint64_t count = 0;
+    for (size_t s = 0; s < SHAPES; s++)
+        for (size_t i = 0; i < FLIGHTS; i++)
+            count += wanted(p, &shapes[s], flights[i], s > 1);
+    for (size_t s = 0; s < SHAPES; s++)
         for (size_t i = 0; i < FLIGHTS; i++) {
-            double bytes = (double)shapes[s][0] * shapes[s][1];
-            if (bytes > (double)p->batch_bytes || shapes[s][0] > p->batch_messages)
+            if (!wanted(p, &shapes[s], flights[i], s > 1) || p->flow_count == PROBE_FLOWS)
                 continue;
+            double bytes = (double)shapes[s].records * shapes[s].value_bytes;
             salvo_fit_flow *f = &p->flows[p->flow_count];
-            *f = (salvo_fit_flow){.bytes = bytes, .records = shapes[s][0],
-                                  .in_flight = flights[i], .partitions = p->partitions};
+            *f = (salvo_fit_flow){.bytes = bytes, .records = shapes[s].records,
+                                  .in_flight = flights[i], .batches = shapes[s].batches};
             salvo_probing_progress(p, "sweep: %u requests of %.0f bytes in flight", flights[i],
                                    bytes);
-            int status = flow(p, f, budget_ns / (2 * FLIGHTS));
+            int status = flow(p, f, budget_ns / count);
             if (status != 0)
                 return status;
             p->flow_count += f->per_s > 0 && f->in_flight == flights[i];
@@ -398,6 +458,25 @@ static int collect(salvo_probing *p, ramp *r, uint64_t until_ns, uint64_t count_
     return interrupted();
 }
 
+static void hurry(salvo_probing *p)
+{
+    if (salvo_probe_bursts(p->probe))
+        salvo_probe_hurry(p->probe);
+}
+
+/* One of the free batches whose partition may take it. */
+static int submit_any(salvo_probing *p, ramp *r, uint32_t *batch)
+{
+    int err = SALVO_ERR_TRANSIENT;
+    for (uint32_t k = r->free_count; err == SALVO_ERR_TRANSIENT && k-- > 0;) {
+        *batch = r->batches[k];
+        err = salvo_probe_submit(p->probe, *batch);
+        if (err == 0)
+            r->batches[k] = r->batches[--r->free_count];
+    }
+    return err;
+}
+
 static int play(salvo_probing *p, ramp *r, uint64_t length_ns, salvo_probe_step *step)
 {
     uint64_t begin_ns = salvo_cli_now_ns() + MS, due_ns = begin_ns;
@@ -408,16 +487,18 @@ static int play(salvo_probing *p, ramp *r, uint64_t length_ns, salvo_probe_step 
             status = collect(p, r, r->free_count == 0 ? end_ns : due_ns, from_ns);
             continue;
         }
-        uint32_t batch = r->batches[r->free_count - 1];
-        int err = salvo_probe_submit(p->probe, batch);
-        if (err == SALVO_ERR_TRANSIENT) {
+        uint32_t batch;
+        int err = submit_any(p, r, &batch);
+        if (err == SALVO_ERR_TRANSIENT) { /* more waits, so what is out is a whole burst */
+            hurry(p);
             status = collect(p, r, now_ns + MS / 4, from_ns);
             continue;
         }
         if (err != 0)
             return failed("the ramp", err);
-        r->free_count--;
         r->due_ns[batch] = due_ns;
+        if (p->linger_ns <= MS)
+            hurry(p);
         offered += due_ns >= from_ns ? r->records : 0;
         due_ns += r->interval_ns;
     }

@@ -161,7 +161,6 @@ int salvo_probing_fit_requests(salvo_probing *p)
         sum += (double)p->naps[i];
     p->overshoot_mean_ns = sum / PROBE_NAPS;
     salvo_fit_quantiles(p->naps, PROBE_NAPS, p->overshoot, OVERSHOOT_STEPS);
-    fit_engine(p);
     fit_errors(p);
     if (kept >= 3 && fit_residuals(p) == 0)
         return 0;
@@ -177,7 +176,7 @@ static double dearer(const salvo_probing *p, const salvo_fit_flow *flows, size_t
 {
     double best = 1, least = INFINITY;
     for (double by = 1; by <= p->window.servers; by *= 1.1) {
-        salvo_fit_cost service = {p->service.base_ns, p->service.per_byte_ns * by,
+        salvo_fit_cost service = {p->service.base_ns - p->pushed_ns, p->service.per_byte_ns * by,
                                   p->service.per_record_ns * by};
         double sum = 0;
         for (size_t i = 0; i < count; i++)
@@ -203,63 +202,124 @@ static uint32_t most_in_flight(const salvo_probing *p)
     return asked != 0 && (asked < most || most == 1) ? asked : most;
 }
 
-/* What one request after the other costs beside its bytes and records is partly a batch's, partly
- * a request's, which many batches share under load (and sleeping threads are not woken). The flow
- * of small batches that merges most tells them apart. */
-static void share_requests(salvo_probing *p, const salvo_fit_client *client)
+/* One cost from the flows of one batch a request: of each size the one with most in flight, where
+ * threads sleep less than between single requests. Too few sizes: what the grid told remains. */
+static void fit_load(const salvo_probing *p, double (*of)(const salvo_fit_flow *), double least,
+                     salvo_fit_cost *cost)
 {
-    const salvo_fit_flow *most = NULL;
-    double merged = 1, batch, request;
+    salvo_fit_point points[PROBE_FLOWS];
+    size_t n = 0;
+    for (size_t i = 0; i < p->flow_count; i++) {
+        const salvo_fit_flow *f = &p->flows[i], *next = i + 1 < p->flow_count ? f + 1 : NULL;
+        if (f->batches > 1 || (next != NULL && next->bytes == f->bytes &&
+                               next->records == f->records))
+            continue;
+        points[n++] = (salvo_fit_point){f->bytes, f->records, at_least(of(f), least)};
+    }
+    if (n >= 3)
+        (void)salvo_fit_request(points, n, cost);
+}
+
+static double thread_load(const salvo_fit_flow *f)
+{
+    return f->thread_ns;
+}
+
+static double library_load(const salvo_fit_flow *f)
+{
+    return f->library_ns;
+}
+
+static double host_load(const salvo_fit_flow *f)
+{
+    return f->host_ns;
+}
+
+/* Part of what a request costs is each batch's in it, part its own: told by the flow of requests
+ * of many batches. This thread's part of a request is counted with the library's. */
+static void split_requests(salvo_probing *p)
+{
+    double batch, request;
     for (size_t i = 0; i < p->flow_count; i++) {
         const salvo_fit_flow *f = &p->flows[i];
-        double m = salvo_fit_merged(f, &p->service, client, p->window.window, p->window.servers);
-        if (f->bytes <= p->flows[0].bytes && m > merged) {
-            merged = m;
-            most = f;
-        }
-    }
-    if (most == NULL)
+        double m = f->batches;
+        if (f->batches == 1)
+            continue;
+        double rest = salvo_fit_ns(&p->library, f->bytes / m, f->records / m) - p->library.base_ns;
+        salvo_fit_split(p->library.base_ns, f->library_ns / m - rest, m, &batch, &request);
+        p->library.base_ns = batch;
+        p->library_request_ns = request;
+        rest = salvo_fit_ns(&p->thread, f->bytes / m, f->records / m) - p->thread.base_ns;
+        salvo_fit_split(p->thread.base_ns, f->thread_ns / m - rest, m, &batch, &request);
+        p->thread.base_ns = batch;
+        p->library_request_ns += request;
         return;
-    double rest = salvo_fit_ns(&p->library, most->bytes, most->records) - p->library.base_ns;
-    salvo_fit_split(p->library.base_ns, most->library_ns - rest, merged, &batch, &request);
-    p->library.base_ns = batch;
-    p->library_request_ns = request;
-    rest = salvo_fit_ns(&p->thread, most->bytes, most->records) - p->thread.base_ns;
-    double saved = p->thread.base_ns - at_least(most->thread_ns - rest, 0);
-    if (saved > 0) /* submitting to a library that is awake */
-        p->flusher.base_ns -= saved < p->flusher.base_ns * 0.9 ? saved : p->flusher.base_ns * 0.9;
-    rest = salvo_fit_ns(&p->host, most->bytes, most->records) - p->host.base_ns;
-    double each = (most->host_ns - rest) * merged; /* of a request */
-    if (p->on_host && each > 0 && each < p->host.base_ns)
-        p->host.base_ns = each;
+    }
+}
+
+static int by_value(const void *a, const void *b)
+{
+    const double *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+/* How much sooner a request is answered that the library was hurried to send: flows of one in
+ * flight are, the grid's requests are not. */
+static double pushed(const salvo_probing *p)
+{
+    double sooner[PROBE_FLOWS];
+    size_t n = 0;
+    for (size_t i = 0; i < p->flow_count; i++) {
+        const salvo_fit_flow *f = &p->flows[i];
+        if (f->in_flight == 1 && f->batches == 1)
+            sooner[n++] = salvo_fit_ns(&p->service, f->bytes, f->records) -
+                          (1e9 / f->per_s - f->thread_ns);
+    }
+    if (n == 0)
+        return 0;
+    qsort(sooner, n, sizeof *sooner, by_value);
+    double most = p->service.base_ns * 0.9, middle = sooner[n / 2];
+    return middle < 0 ? 0 : middle > most ? most : middle;
+}
+
+static void fit_sweep(salvo_probing *p, const salvo_fit_client *client)
+{
+    salvo_fit_cost service = p->service;
+    double sum = 0;
+    service.base_ns -= p->pushed_ns;
+    for (size_t i = 0; i < p->flow_count; i++) {
+        p->flow_model[i] = salvo_fit_rate(&p->flows[i], &service, client, p->window.window,
+                                          p->window.servers);
+        sum += fabs(log(p->flow_model[i] / p->flows[i].per_s));
+    }
+    p->window.error = p->flow_count != 0 ? sum / (double)p->flow_count : 0;
 }
 
 /* Window and servers from the small requests, which are latency; then bytes from the large. */
 void salvo_probing_fit_flows(salvo_probing *p)
 {
-    salvo_fit_client client = {.thread = p->thread, .library = p->library,
-                               .merges = strcmp(p->driver, "kafka") == 0};
     size_t small = 0;
+    fit_load(p, thread_load, 1, &p->thread);
+    fit_load(p, library_load, LIBRARY_LEAST_NS, &p->library);
+    if (p->on_host)
+        fit_load(p, host_load, HOST_LEAST_NS, &p->host);
+    p->pushed_ns = p->bursts ? pushed(p) : 0;
+    split_requests(p);
+    fit_engine(p);
+    salvo_fit_client client = {.thread = p->thread, .library = p->library,
+                               .request_ns = p->library_request_ns};
     while (small < p->flow_count && p->flows[small].bytes <= p->flows[0].bytes)
         small++;
-    p->window = salvo_fit_flows(p->flows, small, &p->service, &client, most_in_flight(p));
-    share_requests(p, &client);
-    client.library = p->library;
-    client.request_ns = p->library_request_ns;
-    p->window = salvo_fit_flows(p->flows, small, &p->service, &client, most_in_flight(p));
+    salvo_fit_cost service = p->service;
+    service.base_ns -= p->pushed_ns;
+    p->window = salvo_fit_flows(p->flows, small, &service, &client, most_in_flight(p));
     if (small < p->flow_count) {
         double by = dearer(p, p->flows + small, p->flow_count - small, &client);
         p->service.per_byte_ns *= by;
         p->service.per_record_ns *= by;
         fit_errors(p);
     }
-    double sum = 0;
-    for (size_t i = 0; i < p->flow_count; i++) {
-        p->flow_model[i] = salvo_fit_rate(&p->flows[i], &p->service, &client, p->window.window,
-                                          p->window.servers);
-        sum += fabs(log(p->flow_model[i] / p->flows[i].per_s));
-    }
-    p->window.error = p->flow_count != 0 ? sum / (double)p->flow_count : 0;
+    fit_sweep(p, &client);
 }
 
 /* ---- JSON ---- */
@@ -293,9 +353,10 @@ static json_t *cost_of(const salvo_fit_cost *c)
 static json_t *service_of(const salvo_probing *p)
 {
     double base = at_least(p->service.base_ns - p->overshoot_mean_ns, p->service.base_ns / 10);
-    return json_pack("{so so so so}", "base_ns", whole(at_least(base, 1)), "per_byte_ps",
-                     whole(p->service.per_byte_ns * 1000), "per_record_ps",
-                     whole(p->service.per_record_ns * 1000), "residual_ns",
+    double sooner = p->pushed_ns < base * 0.9 ? p->pushed_ns : base * 0.9;
+    return json_pack("{so so so so so}", "base_ns", whole(at_least(base, 1)), "pushed_ns",
+                     whole(sooner), "per_byte_ps", whole(p->service.per_byte_ns * 1000),
+                     "per_record_ps", whole(p->service.per_record_ns * 1000), "residual_ns",
                      table_of(p->residual, PROBE_TABLE));
 }
 

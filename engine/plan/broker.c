@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The modelled broker behind the driver's table. A batch is a request: the client library's
+ * The modelled brokers and the connections to them. A batch is a request: the client library's
  * thread takes it (one at a time a connection), it waits until fewer than `window` requests of
  * its connection are out, then for one of the broker's servers, which needs the service time.
  *
@@ -8,8 +8,9 @@
  * with the library and the broker's own CPU in them, so those add the wait for a core (and keep
  * that core from others), but not their own length.
  *
- * Over librdkafka batches that wait for the same partition leave in one request, as far as its
- * limits allow; so a backlog is worked off in large requests.
+ * Over librdkafka batches of a partition leave in one request: those of a burst, or, where the
+ * driver takes more than that, those that wait together, as far as its limits allow. So a backlog
+ * is worked off in large requests.
  *
  * Outages. Refuse: what is out is lost and sent again, first and in order, once the broker is
  * back. Black hole: answers stop; afterwards TCP's next retransmission (200 ms, doubling) or the
@@ -17,16 +18,11 @@
  */
 #include "world.h"
 
-#include "config_internal.h"
-#include "error.h"
-
-#include <stdio.h>
 #include <stdlib.h>
 
-enum { KAFKA_MESSAGE_BYTES = 256, KAFKA_REQUEST_BYTES = 1000000 };
 enum { TCP_RETRY_NS = 200 * 1000 * 1000 };
 
-static void push(plan_world *w, plan_list *list, uint32_t r)
+void salvo_plan_list_push(plan_world *w, plan_list *list, uint32_t r)
 {
     w->requests[r].next = PLAN_NONE;
     if (list->first == PLAN_NONE)
@@ -102,7 +98,9 @@ static uint64_t service_ns(plan_world *w, plan_node *node, const plan_request *q
 {
     int64_t ns = (int64_t)plan_cost_ns(&w->broker.service, q->bytes, q->records) +
                  salvo_draw_table(&node->service, &w->broker.residual_ns);
-    uint64_t least = w->broker.service.base_ns / 4 + 1;
+    uint64_t sooner_ns = q->pushed ? w->broker.pushed_ns : 0; /* less than base */
+    uint64_t least = (w->broker.service.base_ns - sooner_ns) / 4 + 1;
+    ns -= (int64_t)sooner_ns;
     uint64_t floored = ns < (int64_t)least ? least : (uint64_t)ns;
     return floored * node->slow_permille / 1000;
 }
@@ -154,8 +152,9 @@ static void move_link(plan_world *w, plan_link *link, plan_node *node)
         plan_request *q = &w->requests[link->coming.first];
         if (q->ready_ns > w->now_ns || link->thread_free_ns > w->now_ns)
             break;
-        q->ready_ns = work(w, link, plan_cost_ns(&w->host.library, q->bytes, q->count));
-        push(w, &link->waiting, pop(w, &link->coming));
+        q->ready_ns = work(w, link, plan_cost_ns(&w->host.library, q->bytes, q->records) +
+                                        (q->batches - 1) * w->host.library.base_ns);
+        salvo_plan_list_push(w, &link->waiting, pop(w, &link->coming));
     }
     while (link->waiting.first != PLAN_NONE && w->requests[link->waiting.first].deadline_ns <=
                                                    w->now_ns)
@@ -170,7 +169,7 @@ static void move_link(plan_world *w, plan_link *link, plan_node *node)
             w->measure.result->in_flight_peak = link->in_flight;
         if (w->requests[r].sent++ != 0)
             w->request_retries++;
-        push(w, &node->queue, r);
+        salvo_plan_list_push(w, &node->queue, r);
     }
 }
 
@@ -268,12 +267,12 @@ static void lose(plan_world *w, plan_node *node)
     plan_list out = {PLAN_NONE, PLAN_NONE};
     for (uint32_t k = 0; k < w->broker.servers; k++)
         if (node->serving[k] != PLAN_NONE) {
-            push(w, &out, node->serving[k]);
+            salvo_plan_list_push(w, &out, node->serving[k]);
             node->serving[k] = PLAN_NONE;
             node->end_ns[k] = PLAN_NEVER;
         }
     while (node->queue.first != PLAN_NONE)
-        push(w, &out, pop(w, &node->queue));
+        salvo_plan_list_push(w, &out, pop(w, &node->queue));
     while (out.first != PLAN_NONE) {
         uint32_t r = pop(w, &out);
         plan_link *link = link_of(w, r);
@@ -320,13 +319,32 @@ void salvo_plan_brokers_change(plan_world *w, const plan_change *change)
     }
 }
 
+/* A burst is one request; its batches lie side by side. */
+static bool same_burst(const plan_world *w, uint32_t leader, uint32_t r)
+{
+    const plan_request *a = &w->requests[leader], *b = &w->requests[r];
+    return w->p->burst.bytes != 0 && a->topic == b->topic && a->partition == b->partition;
+}
+
 void salvo_plan_round_ended(plan_world *w, uint32_t flusher, uint64_t end_ns)
 {
     plan_handle *h = w->handles[flusher];
+    uint32_t leader = PLAN_NONE, last = PLAN_NONE;
     while (h->fresh.first != PLAN_NONE) {
         uint32_t r = pop(w, &h->fresh);
-        w->requests[r].ready_ns = end_ns;
-        push(w, &link_of(w, r)->coming, r);
+        plan_request *q = &w->requests[r];
+        q->ready_ns = end_ns;
+        if (leader != PLAN_NONE && same_burst(w, leader, r)) {
+            plan_request *first = &w->requests[leader];
+            w->requests[last].rider = r;
+            first->bytes += q->bytes;
+            first->records += q->records;
+            first->batches++;
+        } else {
+            leader = r;
+            salvo_plan_list_push(w, &link_of(w, r)->coming, r);
+        }
+        last = r;
     }
 }
 
@@ -365,180 +383,14 @@ void salvo_plan_brokers_close(plan_world *w)
     free(w->requests);
 }
 
-/* ---- The table ---- */
-
-static const salvo_driver_ops *modelled(const salvo_config *config)
-{
-    const char *name = salvo_config_broker(config, NULL);
-    return name != NULL ? salvo_driver_find(name) : NULL;
-}
-
-static uint32_t plan_capabilities(const salvo_config *config)
-{
-    return modelled(config)->capabilities(config);
-}
-
-static uint64_t plan_overhead_bytes(const salvo_config *config)
-{
-    return modelled(config)->overhead_bytes(config);
-}
-
-static void plan_burst(const salvo_config *config, salvo_driver_burst *burst)
-{
-    if (modelled(config)->burst != NULL)
-        modelled(config)->burst(config, burst);
-}
-
-static void plan_close(void *handle)
-{
-    plan_handle *h = handle;
-    if (h == NULL)
-        return;
-    h->world->handles[h->index] = NULL;
-    free(h->done);
-    free(h);
-}
-
-static int plan_open(const salvo_driver_env *env, void **handle, char *error, size_t error_size)
-{
-    plan_world *w = env->shared;
-    plan_handle *h = calloc(1, sizeof *h);
-    if (h != NULL)
-        h->done = calloc(env->max_batches, sizeof *h->done);
-    if (h == NULL || h->done == NULL) {
-        free(h);
-        snprintf(error, error_size, "no memory for a modelled driver");
-        return SALVO_ERR_NOMEM;
-    }
-    h->world = w;
-    h->index = env->flusher_index;
-    h->done_room = env->max_batches;
-    h->fresh = (plan_list){PLAN_NONE, PLAN_NONE};
-    const salvo_driver_ops *real = modelled(env->config);
-    if (real == &salvo_driver_kafka) { /* librdkafka keeps so much for each message */
-        uint64_t least = (uint64_t)salvo_config_int(env->config, "batch_messages") *
-                         KAFKA_MESSAGE_BYTES;
-        h->message_bytes = KAFKA_MESSAGE_BYTES;
-        h->limit_bytes = env->queue_bytes > least ? env->queue_bytes : least;
-        h->request_bytes = KAFKA_REQUEST_BYTES;
-        h->request_records = (uint64_t)salvo_config_int(env->config, "batch_messages");
-    }
-    w->handles[h->index] = h;
-    *handle = h;
-    return 0;
-}
-
-static int plan_topic(void *handle, uint32_t topic, const char *name,
-                      const salvo_driver_topic *options)
-{
-    (void)handle, (void)topic, (void)name, (void)options;
-    return 0;
-}
-
-static int plan_partitions(void *handle, uint32_t topic)
-{
-    (void)topic;
-    return (int)((plan_handle *)handle)->world->broker.partitions;
-}
-
-static void plan_credit(void *handle, salvo_driver_credit *credit)
-{
-    const plan_handle *h = handle;
-    const plan_node *node = h->world->nodes;
-    if (h->message_bytes == 0 && node[0].down_until_ns != 0) { /* those take nothing meanwhile */
-        *credit = (salvo_driver_credit){0};
-        return;
-    }
-    credit->batches = h->done_room - h->out_batches;
-    credit->bytes = UINT64_MAX;
-    credit->messages = UINT32_MAX;
-    uint64_t used = h->out_messages * h->message_bytes;
-    if (h->message_bytes != 0 && used != 0) { /* an empty queue takes a batch of any size */
-        uint64_t room = h->limit_bytes > used ? (h->limit_bytes - used) / h->message_bytes : 0;
-        credit->messages = room < UINT32_MAX ? (uint32_t)room : UINT32_MAX;
-    }
-}
-
-static uint32_t new_request(plan_world *w)
-{
-    if (w->free_request == PLAN_NONE) {
-        uint32_t room = w->request_room != 0 ? w->request_room * 2 : 256;
-        plan_request *more = realloc(w->requests, room * sizeof *more);
-        if (more == NULL)
-            return PLAN_NONE;
-        w->requests = more;
-        for (uint32_t i = room; i-- > w->request_room;) {
-            more[i].next = w->free_request;
-            w->free_request = i;
-        }
-        w->request_room = room;
-    }
-    uint32_t r = w->free_request;
-    w->free_request = w->requests[r].next;
-    return r;
-}
-
-static int plan_submit(void *handle, const salvo_driver_batch *batch, uint64_t token)
-{
-    plan_handle *h = handle;
-    plan_world *w = h->world;
-    uint32_t r = new_request(w);
-    if (r == PLAN_NONE) {
-        w->out_of_memory = true;
-        return SALVO_ERR_TRANSIENT;
-    }
-    uint32_t broker = ((uint32_t)batch->partition + batch->topic) % w->broker.brokers;
-    w->requests[r] = (plan_request){.token = token, .bytes = batch->bytes, .count = batch->count,
-                                    .deadline_ns = batch->deadline_ns, .rider = PLAN_NONE,
-                                    .records = batch->count, .topic = batch->topic,
-                                    .partition = (uint32_t)batch->partition,
-                                    .link = h->index * w->broker.brokers + broker};
-    push(w, &h->fresh, r);
-    h->out_batches++;
-    h->out_messages += batch->count;
-    w->agents[h->index].bytes += batch->bytes;
-    if (h->out_messages * h->message_bytes > w->library_peak)
-        w->library_peak = h->out_messages * h->message_bytes;
-    return 0;
-}
-
-static int plan_poll(void *handle, salvo_driver_outcome *outcomes, uint32_t max)
-{
-    plan_handle *h = handle;
-    uint32_t n = 0;
-    for (; n < max && h->done_first != h->done_end; n++) {
-        plan_done *done = &h->done[h->done_first++ % h->done_room];
-        outcomes[n] = (salvo_driver_outcome){
-            .token = done->token, .range_count = 1, .ranges = &done->range};
-        h->out_batches--;
-        h->out_messages -= done->range.count;
-    }
-    return (int)n;
-}
-
-static void plan_flush(void *handle)
-{
-    (void)handle; /* nothing lingers here */
-}
-
-static int plan_descriptors(void *handle, int *fds, int max)
-{
-    (void)handle, (void)fds, (void)max;
-    return 0;
-}
-
 static void drop_list(plan_world *w, plan_list *list)
 {
     while (list->first != PLAN_NONE)
         finish(w, pop(w, list), SALVO_ERR_DROPPED);
 }
 
-/* The end of a world: everything comes back. */
-static void plan_purge(void *handle, uint32_t timeout_ms)
+void salvo_plan_brokers_give_up(plan_world *w, plan_handle *h)
 {
-    plan_handle *h = handle;
-    plan_world *w = h->world;
-    (void)timeout_ms;
     for (uint32_t b = 0; w->nodes != NULL && b < w->broker.brokers; b++)
         lose(w, &w->nodes[b]);
     drop_list(w, &h->fresh);
@@ -547,29 +399,3 @@ static void plan_purge(void *handle, uint32_t timeout_ms)
         drop_list(w, &w->links[h->index * w->broker.brokers + b].waiting);
     }
 }
-
-static void plan_state(void *handle, char *text, size_t size)
-{
-    (void)handle;
-    snprintf(text, size, "modelled");
-}
-
-const salvo_driver_ops salvo_plan_driver = {
-    .size = sizeof(salvo_driver_ops),
-    .abi = SALVO_DRIVER_ABI,
-    .name = "plan",
-    .capabilities = plan_capabilities,
-    .overhead_bytes = plan_overhead_bytes,
-    .burst = plan_burst,
-    .open = plan_open,
-    .topic = plan_topic,
-    .partitions = plan_partitions,
-    .credit = plan_credit,
-    .submit = plan_submit,
-    .poll = plan_poll,
-    .flush = plan_flush,
-    .descriptors = plan_descriptors,
-    .purge = plan_purge,
-    .close = plan_close,
-    .state = plan_state,
-};

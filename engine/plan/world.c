@@ -216,6 +216,8 @@ static int check(const plan_world *w)
         what = "at most 64 servers, 1,000 brokers and 10,000 partitions are allowed";
     else if (w->host.cores > PLAN_CORES_MAX || t->threads > 65536)
         what = "at most 256 cores and 65,536 threads are allowed";
+    else if (b->pushed_ns > b->service.base_ns)
+        what = "a request cannot be answered sooner by more than its base";
     else if (t->trace != NULL && (t->trace_count == 0 || t->trace_ns == 0))
         what = "the trace is empty";
     else if (t->burst_permille != 0 && (t->burst_every_ns == 0 || t->burst_ns == 0))

@@ -4,7 +4,8 @@
  * thread steps it from event to event; world.c says in which order.
  *
  *   arrivals.c   who sends what and when; what a full ring does to a sender
- *   broker.c     the driver: connections, servers, stalls, outages
+ *   driver.c     the driver's table
+ *   broker.c     connections, servers, stalls, outages
  *   measure.c    windows, recovery, the result
  */
 #ifndef SALVO_PLAN_WORLD_H
@@ -55,6 +56,8 @@ typedef struct plan_request {
     uint32_t topic, partition;
     uint32_t next, rider; /* rider: the next batch in the same request */
     uint32_t sent;        /* how often */
+    uint32_t batches;     /* in it; those that join later apart */
+    bool pushed;          /* the library was told to send it at once */
 } plan_request;
 
 typedef struct plan_list { /* of requests, by index */
@@ -173,8 +176,12 @@ void salvo_plan_arrive(plan_world *w);        /* the arrival at w->next_arrival_
 void salvo_plan_arrivals_room(plan_world *w); /* blocked senders try again */
 uint64_t salvo_plan_arrivals_deadline(const plan_world *w);
 
-/* broker.c */
+/* driver.c */
 extern const salvo_driver_ops salvo_plan_driver;
+
+/* broker.c */
+void salvo_plan_list_push(plan_world *w, plan_list *list, uint32_t r); /* at its end */
+void salvo_plan_brokers_give_up(plan_world *w, plan_handle *h); /* all of it comes back DROPPED */
 int salvo_plan_brokers_open(plan_world *w);
 void salvo_plan_brokers_close(plan_world *w);
 uint64_t salvo_plan_brokers_next(const plan_world *w);

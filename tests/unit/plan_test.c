@@ -237,6 +237,34 @@ static void latency_by_hand(void **state)
     salvo_config_free(s.config);
 }
 
+/* The flusher looks once a millisecond, where 100 messages wait: ten batches, which leave as one
+ * request. Where the library is hurried it is answered half a millisecond sooner. */
+static void bursts_by_hand(void **state)
+{
+    static const char *const pairs[] = {"message_broker", "kafka", "linger_us", "1000",
+                                        "batch_messages", "10", "idle_strategy", "busy", NULL};
+    (void)state;
+    setup s;
+    salvo_plan_result r;
+    uint64_t p50_ns[2];
+    prepare(&s, 100000, pairs);
+    s.run.broker.service.base_ns = 800 * US;
+    s.run.host.round_ns = 1000;
+    for (int i = 0; i < 2; i++) {
+        s.run.broker.pushed_ns = i == 0 ? 0 : 500 * US;
+        simulate(&s, &r);
+        assert_in_range(r.requests, 3600, 8000);
+        assert_in_range(r.batches, 39000, 46000); /* some are closed by their linger */
+        assert_int_equal(r.in_flight_peak, 1);
+        p50_ns[i] = r.p50_ns;
+        salvo_plan_result_free(&r);
+    }
+    assert_in_range(p50_ns[0] - p50_ns[1], 400 * US, 600 * US);
+    s.run.broker.pushed_ns = 2 * MS; /* more than there is */
+    assert_int_equal(salvo_plan_simulate(&s.run, &r), SALVO_ERR_INVALID);
+    salvo_config_free(s.config);
+}
+
 static uint64_t refused_with(const char *buffer, uint64_t rate, uint64_t *peak)
 {
     const char *const pairs[] = {"message_broker", "redis", "linger_us", "5000", "full_policy",
@@ -377,7 +405,7 @@ int main(void)
         cmocka_unit_test(queues_as_theory_says), cmocka_unit_test(latency_by_hand),
         cmocka_unit_test(outage_by_hand),        cmocka_unit_test(black_hole_by_hand),
         cmocka_unit_test(deadline_in_outage),    cmocka_unit_test(blocked_senders),
-        cmocka_unit_test(wrong_runs),
+        cmocka_unit_test(wrong_runs),            cmocka_unit_test(bursts_by_hand),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -48,13 +48,19 @@ SALVO_API SALVO_MUST_USE int salvo_probe_make(salvo_probe *probe, int32_t partit
                                               uint32_t at, uint32_t *batch);
 SALVO_API void salvo_probe_remove_all(salvo_probe *probe); /* none may be out */
 
-/* 0, or TRANSIENT when the driver takes no more now, or its error. */
+/* 0, or TRANSIENT when the driver takes no more now, or its error. Where a producer gives the
+ * driver one request's worth of a partition at a time (salvo_probe_bursts), so does this: what does
+ * not fit is TRANSIENT until all of it is back. A burst ends with the next salvo_probe_wait(). */
 SALVO_API SALVO_MUST_USE int salvo_probe_submit(salvo_probe *probe, uint32_t batch);
 
 /* Outcomes that are there now, or until until_ns: how many (0 to max), or an error. */
 SALVO_API int salvo_probe_wait(salvo_probe *probe, uint64_t until_ns, salvo_probe_sample *samples,
                                uint32_t max);
 SALVO_API uint32_t salvo_probe_out(const salvo_probe *probe); /* batches in flight */
+
+SALVO_API int salvo_probe_bursts(const salvo_probe *probe); /* 0 or 1 */
+/* The burst is complete: the driver's library need not wait for more. */
+SALVO_API void salvo_probe_hurry(salvo_probe *probe);
 
 /* How late a thread like a flusher's wakes from a sleep of nap_ns. */
 SALVO_API uint64_t salvo_probe_overshoot(uint64_t nap_ns);
