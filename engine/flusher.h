@@ -89,7 +89,7 @@ struct salvo_flusher {
     uint64_t shortest_linger_ns; /* of topics with records since the last empty pass */
     uint64_t wake_at_ns;      /* when the next round is due if nothing happens */
     bool short_of_memory, giving_up, left_backlog;
-    bool holds_back;          /* the last submitting left batches that wait for a burst's outcome */
+    bool hurries;             /* what was submitted is for somebody in a hurry; flusher_submit.c */
     bool thin;                /* the last records came one by one, and nobody lets them linger */
     uint64_t met_at_ns;       /* the pass that took records, the last time */
 

@@ -137,6 +137,7 @@ static bool submit_first(salvo_flusher *f, salvo_part *part, salvo_driver_credit
     if (b->attempts++ != 0)
         salvo_count(&f->counters.retries, 1);
     salvo_burst_count(&f->producer->burst, part, b, f->round);
+    f->hurries |= f->producer->topics.entries[part->topic].linger_ns <= HURRY_NS;
     out_changed(f, part, 1, b->driver.count);
     return true;
 }
@@ -148,7 +149,7 @@ static bool part_may_submit(salvo_flusher *f, const salvo_part *part)
     if (b == NULL || part->out >= window)
         return false;
     if (!salvo_burst_fits(&f->producer->burst, part, b, f->round)) {
-        f->holds_back = true;
+        f->hurries = true;
         return false;
     }
     if (b->not_before_ns > f->now_ns) {
@@ -162,7 +163,7 @@ static bool part_may_submit(salvo_flusher *f, const salvo_part *part)
  * those who let nothing linger, and for a backlog, which waits for this burst's outcome. */
 static void hurry(salvo_flusher *f)
 {
-    if (f->producer->burst.bytes != 0 && (f->holds_back || f->shortest_linger_ns <= HURRY_NS))
+    if (f->producer->burst.bytes != 0 && f->hurries)
         f->producer->driver->flush(f->handle);
 }
 
@@ -172,7 +173,7 @@ static int submit_all(salvo_flusher *f)
     int done = 0;
     if (f->active == NULL || f->handle_dead)
         return 0;
-    f->holds_back = false;
+    f->hurries = false;
     f->producer->driver->credit(f->handle, &credit);
     salvo_part *part = f->active, *last = part->previous;
     for (bool more = true; more;) {

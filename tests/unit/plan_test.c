@@ -238,7 +238,8 @@ static void latency_by_hand(void **state)
 }
 
 /* The flusher looks once a millisecond, where 100 messages wait: ten batches, which leave as one
- * request. Where the library is hurried it is answered half a millisecond sooner. */
+ * request. Where the library is hurried it is answered half a millisecond sooner, and so is
+ * the one before it, for which it waits. */
 static void bursts_by_hand(void **state)
 {
     static const char *const pairs[] = {"message_broker", "kafka", "linger_us", "1000",
@@ -253,13 +254,13 @@ static void bursts_by_hand(void **state)
     for (int i = 0; i < 2; i++) {
         s.run.broker.pushed_ns = i == 0 ? 0 : 500 * US;
         simulate(&s, &r);
-        assert_in_range(r.requests, 3600, 8000);
+        assert_in_range(r.requests, 3600, 15000);
         assert_in_range(r.batches, 39000, 46000); /* some are closed by their linger */
         assert_int_equal(r.in_flight_peak, 1);
         p50_ns[i] = r.p50_ns;
         salvo_plan_result_free(&r);
     }
-    assert_in_range(p50_ns[0] - p50_ns[1], 400 * US, 600 * US);
+    assert_in_range(p50_ns[0] - p50_ns[1], 500 * US, 900 * US); /* its own, half the other's */
     s.run.broker.pushed_ns = 2 * MS; /* more than there is */
     assert_int_equal(salvo_plan_simulate(&s.run, &r), SALVO_ERR_INVALID);
     salvo_config_free(s.config);
