@@ -442,16 +442,35 @@ static void leave_group(salvo_kafka_consumer *c, uint64_t deadline)
     rd_kafka_queue_destroy(queue);
 }
 
+static void pass_events(salvo_kafka_consumer *c)
+{
+    salvo_kafka_consumer_events(c);
+    struct pollfd fd = {.fd = c->event_fd, .events = POLLIN};
+    (void)poll(&fd, 1, JOIN_SLICE_MS);
+    reset_readable(c);
+}
+
 /* See may_be_destroyed(): what is on its way is waited for, so that it can be freed. */
 static void finish_joining(salvo_kafka_consumer *c, uint64_t deadline)
 {
     uint64_t most = salvo_kafka_deadline_ns(JOIN_WAIT_MS);
     while (is_between(c) && c->link != SALVO_KAFKA_DOWN &&
-           salvo_kafka_left_ms(deadline < most ? deadline : most) > 0) {
-        salvo_kafka_consumer_events(c);
-        struct pollfd fd = {.fd = c->event_fd, .events = POLLIN};
-        (void)poll(&fd, 1, JOIN_SLICE_MS);
-        reset_readable(c);
+           salvo_kafka_left_ms(deadline < most ? deadline : most) > 0)
+        pass_events(c);
+}
+
+/* Where another member has just come or gone, the commit is taken once this one has joined the
+ * group's new generation. */
+static int last_commit(salvo_kafka_consumer *c, uint64_t deadline, char *error, size_t error_size)
+{
+    for (;;) {
+        int left = salvo_kafka_left_ms(deadline);
+        int err = salvo_kafka_commit(c, (uint64_t)left, error, error_size);
+        bool joins = c->commit_error == RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION ||
+                     c->commit_error == RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS;
+        if (!err || !joins || left == 0)
+            return err;
+        pass_events(c);
     }
 }
 
@@ -464,7 +483,7 @@ static int close_consumer(void *handle, uint64_t timeout_ms, char *error, size_t
     finish_joining(c, deadline);
     c->closing = true;
     if (c->automatic && !c->fatal)
-        err = salvo_kafka_commit(c, timeout_ms, error, error_size);
+        err = last_commit(c, deadline, error, error_size);
     leave_group(c, deadline);
     free_consumer(c);
     return err;
