@@ -17,6 +17,7 @@ COMBINATIONS = [(2000, 16384), (5000, 65536), (10000, 262144), (20000, 131072)]
 LOADS = [0.50, 0.70, 0.85]
 SIZE = 1000  # small messages would measure the generator on a machine of two cores
 WARM_UP = [20_000, 100_000, 200_000]  # a JVM compiles for the first half minute of load
+OVERLOAD = 2_000_000  # a generator that never sleeps, as where more is offered than goes through
 UNRESOLVED = 0.15
 LEAST_RESOLVED = 8
 ADDRESS_KEY = {"kafka": "kafka_bootstrap_servers", "redis": "redis_url"}
@@ -72,8 +73,8 @@ def with_generator(options, model, rate):
     return path
 
 
-def predict(options, model, combination, rate):
-    model = with_generator(options, model, rate)
+def predict(options, model, combination, rate, generator_rate):
+    model = with_generator(options, model, generator_rate)
     return json.loads(salvo(options, "plan", "predict", "--json", "--broker-model", str(model),
                             "--rate", str(int(rate)), "--size", str(SIZE),
                             "-s", "full_policy=block", *settings(*combination)))
@@ -95,10 +96,12 @@ def run_broker(options, target):
     for combination in COMBINATIONS:
         say(f"{driver}: the limit with a linger of {combination[0]} us, {combination[1]} B")
         measured = measure_limit(options, target, combination, 3 if options.quick else 10)
-        predictions = [predict(options, model, combination, measured * load) for load in LOADS]
+        predictions = [predict(options, model, combination, measured * load, measured * load)
+                       for load in LOADS]
+        beyond = predict(options, model, combination, measured, OVERLOAD)
         limits.append({"linger_us": combination[0], "batch_bytes": combination[1],
                        "measured_per_s": measured,
-                       "predicted_per_s": predictions[0]["limit_per_s"]})
+                       "predicted_per_s": beyond["limit_per_s"]})
         for load, said in zip(LOADS, predictions):
             points.append({"broker": driver, "linger_us": combination[0],
                            "batch_bytes": combination[1], "load": load, "rate": measured * load,

@@ -298,7 +298,7 @@ static int acknowledged_at(const salvo_plan_case *c, salvo_plan_prediction *p, u
     return 0;
 }
 
-/* The most that is acknowledged: doubled until it does not grow any more, then in small steps
+/* The most that is acknowledged: doubled until it does not grow any more, then in ever smaller steps
  * around the best, because an overload may cost more than it brings: without them the answer would
  * be a multiple of the rate that was asked for. */
 static int find_limit(const salvo_plan_case *c, salvo_plan_prediction *p)
@@ -316,8 +316,15 @@ static int find_limit(const salvo_plan_case *c, salvo_plan_prediction *p)
             break;
         before = rate;
     }
-    for (uint64_t step = 6; status == 0 && step <= 18; step += 2) /* from 0.6 to 1.8 of it */
-        status = acknowledged_at(c, p, best * step / 10, &rate);
+    for (uint64_t share = 400; status == 0 && share >= 25; share /= 2) { /* of 1,000 */
+        const uint64_t around[] = {best - best * share / 1000, best + best * share / 1000};
+        for (int i = 0; status == 0 && i < 2; i++) {
+            uint64_t most = p->limit_per_s;
+            status = acknowledged_at(c, p, around[i], &rate);
+            if (p->limit_per_s > most)
+                best = around[i];
+        }
+    }
     return status;
 }
 
