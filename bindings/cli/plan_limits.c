@@ -298,9 +298,9 @@ static int acknowledged_at(const salvo_plan_case *c, salvo_plan_prediction *p, u
     return 0;
 }
 
-/* The most that is acknowledged: doubled until it does not grow any more, then in ever smaller steps
- * around the best, because an overload may cost more than it brings: without them the answer would
- * be a multiple of the rate that was asked for. */
+/* The most that is acknowledged: doubled until it does not grow any more, then in ever smaller
+ * steps around the best, because an overload may cost more than it brings: without them the answer
+ * would be a multiple of the rate that was asked for. */
 static int find_limit(const salvo_plan_case *c, salvo_plan_prediction *p)
 {
     uint64_t permille = 1000, best = 1000, before = 0, rate = 0;

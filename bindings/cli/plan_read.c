@@ -200,7 +200,7 @@ static void read_root(reading *r, json_t *root, salvo_plan_model *m)
     for (size_t i = 0; i < sizeof required / sizeof required[0]; i++)
         need(r, root, required[i]);
     json_t *service = json_object_get(root, "service"), *stalls = json_object_get(root, "stalls");
-    json_t *on_host = json_object_get(root, "on_host");
+    json_t *on_host = json_object_get(root, "on_host"), *pauses = json_object_get(root, "pauses");
     if (!json_is_object(service))
         bad(r, "service", "is not an object");
     need(r, service, "base_ns");
@@ -222,6 +222,10 @@ static void read_root(reading *r, json_t *root, salvo_plan_model *m)
     if (json_is_object(stalls)) {
         b->stalls_per_hour = number(r, stalls, "per_hour", 0, 3600000, 0);
         b->stall_ns = table(r, stalls, "duration_ns", 0, &m->tables[1]);
+    }
+    if (json_is_object(pauses)) {
+        b->pauses_per_tib = number(r, pauses, "per_tib", 0, 1000000000, 0);
+        b->pause_ns = table(r, pauses, "duration_ns", 0, &m->tables[3]);
     }
     if (json_is_object(on_host))
         b->on_host = cost(r, on_host, "batch_ns", "byte_ps", "record_ps");

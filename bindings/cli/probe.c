@@ -271,6 +271,7 @@ static int run(int argc, char **argv)
     for (size_t i = 0; i < p->shape_count; i++)
         free(p->shapes[i].service_ns);
     free(p->stalls);
+    free(p->pauses);
     free(p->block);
     salvo_config_free(p->config);
     salvo_cli_settings_free(&p->settings);

@@ -3,7 +3,9 @@
  * `salvo probe` between its files:
  *
  *   probe.c          options, the order of things, the topic
- *   probe_measure.c  the grid, the sweep, the ramp, and this side's costs
+ *   probe_requests.c what these have in common
+ *   probe_measure.c  the grid, the ramp, and this side's costs
+ *   probe_sweep.c    requests in flight
  *   probe_model.c    from what was measured to the model (docs/formats.md)
  *   probe_show.c     the table and the picture
  *   probe_host.c     the broker's process, where it is here
@@ -16,9 +18,10 @@
 
 #include <jansson.h>
 #include <salvo/probe.h>
+#include <time.h>
 
 enum { PROBE_SHAPES = 32, PROBE_FLOWS = 32, PROBE_STEPS = 64, PROBE_ENGINE = 8, PROBE_TABLE = 1001,
-       PROBE_NAPS = 400 };
+       PROBE_NAPS = 400, PROBE_REQUEST_TIMEOUT_S = 60 };
 
 typedef struct salvo_probe_shape {
     uint32_t records, value_bytes;
@@ -77,8 +80,8 @@ typedef struct salvo_probing {
     double pushed_ns; /* a request that the library is hurried to send is answered so much sooner */
     double library_request_ns, round_ns, call_ps, call_byte_ps, overshoot_mean_ns;
     int64_t residual[PROBE_TABLE], overshoot[PROBE_TABLE];
-    int64_t *stalls;
-    size_t stall_count;
+    int64_t *stalls, *pauses; /* pauses: under load */
+    size_t stall_count, pause_count, pause_room;
     double errors[3]; /* p50, p90, max of the fit, per cent */
 } salvo_probing;
 
@@ -89,6 +92,17 @@ int salvo_probing_sweep(salvo_probing *p, uint64_t budget_ns);
 int salvo_probing_ramp(salvo_probing *p, uint64_t budget_ns);
 int salvo_probing_fit_requests(salvo_probing *p); /* needs grid and own costs */
 void salvo_probing_fit_flows(salvo_probing *p);   /* needs that */
+
+/* probe_requests.c. Status after a printed error, or 0; make: an error of the engine's. */
+int salvo_probing_failed(const char *what, int err);
+int salvo_probing_interrupted(void);
+int salvo_probing_make(salvo_probing *p, uint32_t records, uint32_t value_bytes,
+                       uint32_t partition, uint32_t *batch);
+void salvo_probing_note(salvo_probing *p, const salvo_probe_sample *s); /* whether it failed */
+int salvo_probing_settle(salvo_probing *p); /* waits until none is out */
+void salvo_probing_sleep(uint64_t ns);
+uint64_t salvo_probing_cpu_ns(clockid_t whose);
+uint64_t salvo_probing_process_cpu_ns(void);
 
 /* probe_host.c: the process that listens at HOST:PORT here, 0: not found; CPU time of one. */
 int salvo_probing_broker_pid(const char *address);

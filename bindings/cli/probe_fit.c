@@ -242,6 +242,25 @@ salvo_fit_window salvo_fit_flows(const salvo_fit_flow *flows, size_t count,
     return best;
 }
 
+double salvo_fit_pauses(const salvo_fit_flow *flows, size_t count)
+{
+    double tt = 0, tb = 0, bb = 0, tc = 0, bc = 0;
+    for (size_t i = 0; i < count; i++) {
+        double time = flows[i].took_ns, bytes = flows[i].requests * flows[i].bytes;
+        if (flows[i].in_flight != 1)
+            continue;
+        tt += time * time;
+        tb += time * bytes;
+        bb += bytes * bytes;
+        tc += time * flows[i].pauses;
+        bc += bytes * flows[i].pauses;
+    }
+    double both = tt * bb - tb * tb, with_time = tc * bb - bc * tb, with_bytes = bc * tt - tc * tb;
+    if (bb <= 0 || with_bytes < 0)
+        return 0;
+    return both > 0 && with_time >= 0 ? with_bytes / both : bc / bb;
+}
+
 /* ---- Quantiles ---- */
 
 static int ascending(const void *a, const void *b)

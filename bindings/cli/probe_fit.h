@@ -29,6 +29,7 @@ typedef struct salvo_fit_flow {
     uint32_t in_flight, batches; /* batches: in each */
     double per_s;          /* measured */
     double thread_ns, library_ns, host_ns; /* CPU of each: ours, the library's, the broker's here */
+    double took_ns, requests, pauses; /* so long it ran, so many came back, so often it paused */
 } salvo_fit_flow;
 
 typedef struct salvo_fit_client { /* of this side: one after the other; base: a batch */
@@ -56,6 +57,10 @@ typedef struct salvo_fit_window {
 salvo_fit_window salvo_fit_flows(const salvo_fit_flow *flows, size_t count,
                                  const salvo_fit_cost *service, const salvo_fit_client *client,
                                  uint32_t most);
+
+/* Pauses a byte that flows of one request in flight tell, apart from those that come with time
+ * (least squares of their counts, neither part below 0). 0: there were none. */
+double salvo_fit_pauses(const salvo_fit_flow *flows, size_t count);
 
 /* Sorts values; size quantiles at equal steps of probability. */
 void salvo_fit_quantiles(int64_t *values, size_t count, int64_t *table, size_t size);

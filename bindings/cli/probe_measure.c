@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What `salvo probe` measures at the driver's seam: a shuffled grid of requests one at a time, a
- * sweep of requests in flight, a ramp of rates in open loop, and what this side costs.
+ * What `salvo probe` measures at the driver's seam, but for the sweep: a shuffled grid of requests
+ * one at a time, a ramp of rates in open loop, and what this side costs.
  * Guarantees: latency in the ramp counts from when a request was due; shapes of the grid come in
  * a new random order each time round, so that drift spreads over all of them.
  */
@@ -19,20 +19,7 @@
 #define MS UINT64_C(1000000)
 #define SECOND UINT64_C(1000000000)
 enum { SAMPLES = 64, GAP_NS = 3000000, BURST_BYTES = 400000, BURST_MOST = 16,
-       REQUEST_TIMEOUT_S = 60, RAMP_BATCHES = 128, SLICES = 24, RAMP_SAMPLES = 1 << 20,
-       FLIGHT_MOST = 32, STREAM_BATCHES = 512 };
-
-static uint64_t cpu_ns(clockid_t whose)
-{
-    struct timespec t;
-    clock_gettime(whose, &t);
-    return (uint64_t)t.tv_sec * SECOND + (uint64_t)t.tv_nsec;
-}
-
-static uint64_t process_cpu_ns(void)
-{
-    return cpu_ns(CLOCK_PROCESS_CPUTIME_ID);
-}
+       RAMP_BATCHES = 128, RAMP_SAMPLES = 1 << 20 };
 
 /* What all cores of this host have done so far. */
 static uint64_t host_cpu_ns(void)
@@ -46,25 +33,6 @@ static uint64_t host_cpu_ns(void)
         fclose(file);
     return n == 7 ? (user + nice + system + irq + soft) * (SECOND / (uint64_t)sysconf(_SC_CLK_TCK))
                   : 0;
-}
-
-static int failed(const char *what, int err)
-{
-    const char *text = salvo_last_error();
-    salvo_cli_say("probe: %s: %s", what, text != NULL && *text != '\0' ? text
-                                                                       : salvo_strerror(err));
-    return CLI_FAILED;
-}
-
-static int interrupted(void)
-{
-    return salvo_cli_signals() != 0 ? CLI_INTERRUPTED : 0;
-}
-
-static void sleep_ns(uint64_t ns)
-{
-    struct timespec t = {(time_t)(ns / SECOND), (long)(ns % SECOND)};
-    nanosleep(&t, NULL);
 }
 
 /* ---- This side ---- */
@@ -81,79 +49,44 @@ int salvo_probing_own_costs(salvo_probing *p)
         p->engine_bytes[i] = shapes[i][1];
         int err = salvo_probe_measure_engine(p->config, shapes[i][0], shapes[i][1], &p->engine[i]);
         if (err != 0)
-            return failed("the engine over `null`", err);
+            return salvo_probing_failed("the engine over `null`", err);
     }
-    uint64_t host = host_cpu_ns(), own = process_cpu_ns(), begin_ns = salvo_cli_now_ns();
+    uint64_t host = host_cpu_ns(), own = salvo_probing_process_cpu_ns();
+    uint64_t begin_ns = salvo_cli_now_ns();
     uint64_t broker = p->on_host ? salvo_probing_cpu_of(p->broker_pid) : 0;
-    sleep_ns(SECOND);
+    salvo_probing_sleep(SECOND);
     uint64_t elapsed_ns = salvo_cli_now_ns() - begin_ns;
     if (p->on_host)
         p->broker_idle_permille =
             (salvo_probing_cpu_of(p->broker_pid) - broker) * 1000 / elapsed_ns;
-    uint64_t busy = host_cpu_ns() - host, mine = process_cpu_ns() - own;
+    uint64_t busy = host_cpu_ns() - host, mine = salvo_probing_process_cpu_ns() - own;
     p->background_permille = busy > mine ? (busy - mine) * 1000 / elapsed_ns : 0;
     if (p->background_permille > 200)
         salvo_cli_say("probe: something else keeps %.1f cores of this host busy: what is measured "
                       "now holds for such a host only", (double)p->background_permille / 1000);
-    return interrupted();
+    return salvo_probing_interrupted();
 }
 
-/* ---- Batches ---- */
-
-static int make(salvo_probing *p, uint32_t records, uint32_t value_bytes, uint32_t partition,
-                uint32_t *batch)
+static int given_up(const char *what, int err)
 {
-    uint32_t at = (uint32_t)(salvo_load_random(&p->random) % SALVO_LOAD_BLOCK_BYTES);
-    return salvo_probe_make(p->probe, (int32_t)(partition % p->partitions), records, value_bytes,
-                            p->block, SALVO_LOAD_BLOCK_BYTES, at, batch);
-}
-
-static void note(salvo_probing *p, const salvo_probe_sample *s)
-{
-    if (s->status == 0)
-        return;
-    p->failed++;
-    p->failed_status = s->status;
-}
-
-/* Waits until none is out. */
-static int settle(salvo_probing *p)
-{
-    salvo_probe_sample samples[SAMPLES];
-    uint64_t until_ns = salvo_cli_now_ns() + REQUEST_TIMEOUT_S * SECOND;
-    while (salvo_probe_out(p->probe) != 0) {
-        int n = salvo_probe_wait(p->probe, salvo_cli_now_ns() + 100 * MS, samples, SAMPLES);
-        for (int i = 0; i < n; i++)
-            note(p, &samples[i]);
-        if (n < 0)
-            return failed("the driver gave up its connection", n);
-        if (salvo_cli_now_ns() > until_ns) {
-            salvo_cli_say("probe: %u requests without an answer for %d s",
-                          salvo_probe_out(p->probe), REQUEST_TIMEOUT_S);
-            return CLI_FAILED;
-        }
-        if (interrupted() != 0)
-            return CLI_INTERRUPTED;
-    }
-    return 0;
+    return salvo_probing_interrupted() != 0 ? CLI_INTERRUPTED : salvo_probing_failed(what, err);
 }
 
 /* One request, and nothing else in flight. */
 static int exchange(salvo_probing *p, uint32_t batch, salvo_probe_sample *s)
 {
-    uint64_t until_ns = salvo_cli_now_ns() + REQUEST_TIMEOUT_S * SECOND;
+    uint64_t until_ns = salvo_cli_now_ns() + PROBE_REQUEST_TIMEOUT_S * SECOND;
     int err, n = 0;
     while ((err = salvo_probe_submit(p->probe, batch)) == SALVO_ERR_TRANSIENT &&
-           salvo_cli_now_ns() < until_ns && interrupted() == 0)
+           salvo_cli_now_ns() < until_ns && salvo_probing_interrupted() == 0)
         (void)salvo_probe_wait(p->probe, salvo_cli_now_ns() + MS, s, 1);
     if (err != 0)
-        return interrupted() != 0 ? CLI_INTERRUPTED : failed("a request was not taken", err);
-    while (n == 0 && salvo_cli_now_ns() < until_ns && interrupted() == 0)
+        return given_up("a request was not taken", err);
+    while (n == 0 && salvo_cli_now_ns() < until_ns && salvo_probing_interrupted() == 0)
         n = salvo_probe_wait(p->probe, salvo_cli_now_ns() + 100 * MS, s, 1);
     if (n == 1)
         return 0;
-    return interrupted() != 0 ? CLI_INTERRUPTED : failed("a request without an answer",
-                                                         n < 0 ? n : SALVO_ERR_TIMEOUT);
+    return given_up("a request without an answer", n < 0 ? n : SALVO_ERR_TIMEOUT);
 }
 
 /* ---- The grid ---- */
@@ -194,17 +127,18 @@ static int burst(salvo_probing *p, salvo_probe_shape *s, const uint32_t *batches
     uint64_t requests = BURST_BYTES / (bytes + 1);
     requests = requests < 2 ? 2 : requests > BURST_MOST ? BURST_MOST : requests;
     uint64_t host = p->on_host ? salvo_probing_cpu_of(p->broker_pid) : 0;
-    uint64_t process = 0, before = process_cpu_ns(), begin_ns = salvo_cli_now_ns();
+    uint64_t process = 0, before = salvo_probing_process_cpu_ns(), begin_ns = salvo_cli_now_ns();
     for (uint64_t i = 0; i < requests; i++) {
-        sleep_ns(salvo_load_random(&p->random) % GAP_NS); /* as between the lingers of a producer */
+        /* as between the lingers of a producer */
+        salvo_probing_sleep(salvo_load_random(&p->random) % GAP_NS);
         int status = exchange(p, batches[i % p->partitions % 4], &sample);
         if (status != 0)
             return status;
-        note(p, &sample);
+        salvo_probing_note(p, &sample);
         if (counted && sample.status == 0)
             keep(s, &sample);
     }
-    process = process_cpu_ns() - before;
+    process = salvo_probing_process_cpu_ns() - before;
     if (!counted)
         return 0;
     s->process_ns += process;
@@ -212,7 +146,7 @@ static int burst(salvo_probing *p, salvo_probe_shape *s, const uint32_t *batches
         uint64_t idle = (salvo_cli_now_ns() - begin_ns) * p->broker_idle_permille / 1000;
         s->host_ns += (int64_t)(salvo_probing_cpu_of(p->broker_pid) - host) - (int64_t)idle;
     }
-    return interrupted();
+    return salvo_probing_interrupted();
 }
 
 static void shuffle(salvo_probing *p, size_t *order, size_t n)
@@ -233,9 +167,10 @@ int salvo_probing_grid(salvo_probing *p, uint64_t budget_ns)
     add_shapes(p);
     for (size_t i = 0; i < p->shape_count; i++)
         for (uint32_t k = 0; k < 4; k++) {
-            int err = make(p, p->shapes[i].records, p->shapes[i].value_bytes, k, &batches[i][k]);
+            int err = salvo_probing_make(p, p->shapes[i].records, p->shapes[i].value_bytes, k,
+                                         &batches[i][k]);
             if (err != 0)
-                return failed("a batch", err);
+                return salvo_probing_failed("a batch", err);
         }
     uint64_t begin_ns = salvo_cli_now_ns();
     for (unsigned round = 0; round < 2 || salvo_cli_now_ns() - begin_ns < budget_ns; round++) {
@@ -249,163 +184,6 @@ int salvo_probing_grid(salvo_probing *p, uint64_t budget_ns)
         }
     }
     salvo_probe_remove_all(p->probe);
-    return 0;
-}
-
-/* ---- The sweep ---- */
-
-/* What came back in each slice of a flow: the middle one tells the rate, whatever hiccups there
- * were. Where a slice holds few, the mean does. */
-static double rate_of(int64_t *slices, size_t count, uint64_t slice_ns)
-{
-    double sum = 0;
-    for (size_t i = 0; i < count; i++)
-        sum += (double)slices[i];
-    salvo_fit_quantiles(slices, count, NULL, 0);
-    double middle = salvo_fit_percentile(slices, count, 50);
-    return (middle >= 5 ? middle : sum / (double)count) * 1e9 / (double)slice_ns;
-}
-
-/* CPU so far: ours, all of this process, the broker's. */
-typedef struct costs {
-    uint64_t thread_ns, process_ns, host_ns;
-} costs;
-
-static costs costs_now(const salvo_probing *p)
-{
-    return (costs){cpu_ns(CLOCK_THREAD_CPUTIME_ID), process_cpu_ns(),
-                   p->on_host ? salvo_probing_cpu_of(p->broker_pid) : 0};
-}
-
-static void share(salvo_probing *p, salvo_fit_flow *f, const costs *before, uint64_t requests,
-                  uint64_t took_ns)
-{
-    costs now = costs_now(p);
-    double n = requests != 0 ? (double)requests : 1;
-    double idle = (double)took_ns * (double)p->broker_idle_permille / 1000;
-    f->thread_ns = (double)(now.thread_ns - before->thread_ns) / n;
-    f->library_ns = (double)(now.process_ns - before->process_ns) / n - f->thread_ns;
-    f->host_ns = ((double)(now.host_ns - before->host_ns) - idle) / n;
-}
-
-/* The batches of a flow: each request's lie side by side. */
-typedef struct stream {
-    uint32_t batches[STREAM_BATCHES], back[STREAM_BATCHES]; /* back: of a request */
-    uint64_t requests;
-} stream;
-
-static int submit_request(salvo_probing *p, const salvo_fit_flow *f, stream *s, uint32_t request)
-{
-    int err = 0;
-    s->back[request] = 0;
-    for (uint32_t k = 0; err == 0 && k < f->batches; k++)
-        err = salvo_probe_submit(p->probe, s->batches[request * f->batches + k]);
-    if (err == 0 && salvo_probe_bursts(p->probe))
-        salvo_probe_hurry(p->probe); /* as a producer does under load */
-    return err;
-}
-
-static int begin_flow(salvo_probing *p, salvo_fit_flow *f, stream *s)
-{
-    uint32_t records = (uint32_t)f->records / f->batches;
-    for (uint32_t i = 0; i < f->in_flight; i++) {
-        int err = 0;
-        for (uint32_t k = 0; err == 0 && k < f->batches; k++)
-            err = make(p, records, (uint32_t)(f->bytes / f->records), i,
-                       &s->batches[i * f->batches + k]);
-        if (err == 0)
-            err = submit_request(p, f, s, i);
-        if (err == SALVO_ERR_TRANSIENT)
-            f->in_flight = i; /* so many the driver takes */
-        else if (err != 0)
-            return failed("the sweep", err);
-    }
-    return 0;
-}
-
-/* A batch is back: its request goes again when all of it is. */
-static void came_back(salvo_probing *p, const salvo_fit_flow *f, stream *s, uint32_t batch)
-{
-    uint32_t at = 0;
-    while (at < f->in_flight * f->batches && s->batches[at] != batch)
-        at++;
-    if (at == f->in_flight * f->batches || ++s->back[at / f->batches] < f->batches)
-        return;
-    s->requests++;
-    (void)!submit_request(p, f, s, at / f->batches);
-}
-
-static int flow(salvo_probing *p, salvo_fit_flow *f, uint64_t length_ns)
-{
-    salvo_probe_sample samples[SAMPLES];
-    int64_t slices[SLICES + 1] = {0};
-    stream s = {0};
-    costs before = costs_now(p);
-    int status = begin_flow(p, f, &s);
-    uint64_t slice_ns = length_ns / SLICES, now_ns = salvo_cli_now_ns(), begin_ns = now_ns;
-    while (status == 0 && now_ns < begin_ns + length_ns) {
-        int n = salvo_probe_wait(p->probe, now_ns + 100 * MS, samples, SAMPLES);
-        uint64_t requests = s.requests;
-        now_ns = salvo_cli_now_ns();
-        if (n < 0)
-            return failed("the driver gave up its connection", n);
-        for (int i = 0; i < n; i++) {
-            note(p, &samples[i]);
-            came_back(p, f, &s, samples[i].batch);
-        }
-        uint64_t slice = (now_ns - begin_ns) / slice_ns;
-        slices[slice < SLICES ? slice : SLICES] += (int64_t)(s.requests - requests);
-        status = interrupted();
-    }
-    if (status != 0)
-        return status;
-    share(p, f, &before, s.requests, now_ns - begin_ns);
-    f->per_s = rate_of(slices + SLICES / 4, SLICES - SLICES / 4, slice_ns);
-    status = settle(p);
-    salvo_probe_remove_all(p->probe);
-    return status;
-}
-
-typedef struct shape { /* of a request; the first two with each number in flight, others with few */
-    uint32_t records, value_bytes, batches;
-} shape;
-
-static bool wanted(const salvo_probing *p, const shape *s, uint32_t in_flight, bool few)
-{
-    uint64_t batch = (uint64_t)s->records / s->batches * s->value_bytes;
-    bool bursts = salvo_probe_bursts(p->probe) != 0;
-    if (batch > p->batch_bytes || s->records / s->batches > p->batch_messages)
-        return false;
-    if (bursts)
-        return in_flight <= p->partitions;
-    return s->batches == 1 && (!few || in_flight == 1 || in_flight == FLIGHT_MOST);
-}
-
-int salvo_probing_sweep(salvo_probing *p, uint64_t budget_ns)
-{
-    static const uint32_t flights[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, FLIGHT_MOST};
-    static const shape shapes[] = {{100, 100, 1}, {1000, 100, 1}, {100, 1000, 1}, {500, 1000, 1},
-                                   {1600, 100, 16}};
-    enum { FLIGHTS = sizeof flights / sizeof *flights, SHAPES = sizeof shapes / sizeof *shapes };
-    uint64_t count = 0;
-    for (size_t s = 0; s < SHAPES; s++)
-        for (size_t i = 0; i < FLIGHTS; i++)
-            count += wanted(p, &shapes[s], flights[i], s > 1);
-    for (size_t s = 0; s < SHAPES; s++)
-        for (size_t i = 0; i < FLIGHTS; i++) {
-            if (!wanted(p, &shapes[s], flights[i], s > 1) || p->flow_count == PROBE_FLOWS)
-                continue;
-            double bytes = (double)shapes[s].records * shapes[s].value_bytes;
-            salvo_fit_flow *f = &p->flows[p->flow_count];
-            *f = (salvo_fit_flow){.bytes = bytes, .records = shapes[s].records,
-                                  .in_flight = flights[i], .batches = shapes[s].batches};
-            salvo_probing_progress(p, "sweep: %u requests of %.0f bytes in flight", flights[i],
-                                   bytes);
-            int status = flow(p, f, budget_ns / count);
-            if (status != 0)
-                return status;
-            p->flow_count += f->per_s > 0 && f->in_flight == flights[i];
-        }
     return 0;
 }
 
@@ -430,7 +208,8 @@ static bool prepare(salvo_probing *p, ramp *r, double rate)
     r->records = (uint32_t)records;
     r->interval_ns = (uint64_t)((double)r->records / rate * 1e9);
     for (r->count = 0; r->count < RAMP_BATCHES; r->count++)
-        if (make(p, r->records, p->value_bytes, r->count, &r->batches[r->count]) != 0 ||
+        if (salvo_probing_make(p, r->records, p->value_bytes, r->count,
+                               &r->batches[r->count]) != 0 ||
             r->batches[r->count] >= RAMP_BATCHES * 4)
             break;
     r->free_count = r->count;
@@ -442,10 +221,10 @@ static int collect(salvo_probing *p, ramp *r, uint64_t until_ns, uint64_t count_
     salvo_probe_sample samples[SAMPLES];
     int n = salvo_probe_wait(p->probe, until_ns, samples, SAMPLES);
     if (n < 0)
-        return failed("the driver gave up its connection", n);
+        return salvo_probing_failed("the driver gave up its connection", n);
     for (int i = 0; i < n; i++) {
         uint64_t due_ns = r->due_ns[samples[i].batch];
-        note(p, &samples[i]);
+        salvo_probing_note(p, &samples[i]);
         r->batches[r->free_count++] = samples[i].batch;
         if (due_ns < count_from_ns || samples[i].status != 0)
             continue;
@@ -455,7 +234,7 @@ static int collect(salvo_probing *p, ramp *r, uint64_t until_ns, uint64_t count_
         if (r->latencies < RAMP_SAMPLES)
             r->latency_ns[r->latencies++] = (int64_t)(samples[i].end_ns - due_ns);
     }
-    return interrupted();
+    return salvo_probing_interrupted();
 }
 
 static void hurry(salvo_probing *p)
@@ -495,7 +274,7 @@ static int play(salvo_probing *p, ramp *r, uint64_t length_ns, salvo_probe_step 
             continue;
         }
         if (err != 0)
-            return failed("the ramp", err);
+            return salvo_probing_failed("the ramp", err);
         r->due_ns[batch] = due_ns;
         if (p->linger_ns <= MS)
             hurry(p);
@@ -504,7 +283,7 @@ static int play(salvo_probing *p, ramp *r, uint64_t length_ns, salvo_probe_step 
     }
     for (; due_ns < end_ns; due_ns += r->interval_ns)
         offered += r->records; /* what was due and could not be submitted any more */
-    uint64_t give_up_ns = end_ns + REQUEST_TIMEOUT_S * SECOND;
+    uint64_t give_up_ns = end_ns + PROBE_REQUEST_TIMEOUT_S * SECOND;
     while (status == 0 && salvo_probe_out(p->probe) != 0 && salvo_cli_now_ns() < give_up_ns)
         status = collect(p, r, salvo_cli_now_ns() + 100 * MS, from_ns);
     double span_s = (double)((r->last_ns > end_ns ? r->last_ns : end_ns) - from_ns) / 1e9;
@@ -528,7 +307,7 @@ static int one_step(salvo_probing *p, double rate, uint64_t length_ns, salvo_pro
         salvo_fit_quantiles(r->latency_ns, r->latencies, NULL, 0);
         step->p50_ns = (uint64_t)salvo_fit_percentile(r->latency_ns, r->latencies, 50);
         step->p99_ns = (uint64_t)salvo_fit_percentile(r->latency_ns, r->latencies, 99);
-        status = settle(p);
+        status = salvo_probing_settle(p);
     }
     salvo_probe_remove_all(p->probe);
     free(r->latency_ns);

@@ -17,6 +17,7 @@
 enum { OVERSHOOT_STEPS = 101, STALL_STEPS = 101 };
 #define STALL_NS 20000000.0 /* an excess above this, and above ten times the request, is a stall */
 #define LIBRARY_LEAST_NS 300.0
+#define TIB 1099511627776.0
 #define HOST_LEAST_NS 5000.0 /* the kernel counts in ticks: less is noise */
 
 static double at_least(double value, double least)
@@ -402,6 +403,17 @@ static json_t *client_of(const salvo_probing *p, json_t *machine)
                      table_of(p->overshoot, OVERSHOOT_STEPS));
 }
 
+static void add_pauses(const salvo_probing *p, json_t *model)
+{
+    int64_t lengths[STALL_STEPS];
+    double per_byte = salvo_fit_pauses(p->flows, p->flow_count);
+    if (p->pause_count == 0 || per_byte <= 0)
+        return;
+    salvo_fit_quantiles(p->pauses, p->pause_count, lengths, STALL_STEPS);
+    json_object_set_new(model, "pauses", json_pack("{so so}", "per_tib", whole(per_byte * TIB),
+                                                   "duration_ns", table_of(lengths, STALL_STEPS)));
+}
+
 json_t *salvo_probing_model(const salvo_probing *p)
 {
     char made_at[32];
@@ -424,6 +436,7 @@ json_t *salvo_probing_model(const salvo_probing *p)
                                                        "duration_ns",
                                                        table_of(lengths, STALL_STEPS)));
     }
+    add_pauses(p, model);
     json_object_set_new(
         model, "limit",
         json_pack("{sb so so so}", "reached", p->limit_met, "messages_per_s",

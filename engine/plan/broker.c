@@ -20,6 +20,7 @@
 
 #include <stdlib.h>
 
+#define TIB (UINT64_C(1) << 40)
 enum { TCP_RETRY_NS = 200 * 1000 * 1000 };
 
 void salvo_plan_list_push(plan_world *w, plan_list *list, uint32_t r)
@@ -105,6 +106,30 @@ static uint64_t service_ns(plan_world *w, plan_node *node, const plan_request *q
     return floored * node->slow_permille / 1000;
 }
 
+/* Nothing is answered until then; what is being served takes so much longer. */
+static void freeze(plan_world *w, plan_node *node, uint64_t until_ns)
+{
+    uint64_t from_ns = node->frozen_until_ns > w->now_ns ? node->frozen_until_ns : w->now_ns;
+    if (until_ns <= from_ns)
+        return;
+    for (uint32_t k = 0; k < w->broker.servers; k++)
+        if (node->serving[k] != PLAN_NONE)
+            node->end_ns[k] += until_ns - from_ns;
+    node->frozen_until_ns = until_ns;
+}
+
+/* Now and then a broker rests for what it has taken: collects its garbage, writes to its disk. */
+static void pause_for(plan_world *w, plan_node *node, uint64_t bytes)
+{
+    uint64_t chance = bytes < TIB / w->broker.pauses_per_tib ? bytes * w->broker.pauses_per_tib
+                                                            : TIB;
+    if (salvo_draw_below(&node->pauses, TIB) >= chance)
+        return;
+    int64_t length_ns = salvo_draw_table(&node->pauses, &w->broker.pause_ns);
+    if (length_ns > 0)
+        freeze(w, node, w->now_ns + (uint64_t)length_ns);
+}
+
 static void serve(plan_world *w, plan_node *node)
 {
     if (node->frozen_until_ns > w->now_ns || node->down_until_ns > w->now_ns)
@@ -120,6 +145,8 @@ static void serve(plan_world *w, plan_node *node)
         node->serving[k] = r;
         node->end_ns[k] = begin_ns + takes_ns;
         node->busy_ns += takes_ns;
+        if (w->broker.pauses_per_tib != 0)
+            pause_for(w, node, q->bytes);
     }
 }
 
@@ -211,18 +238,6 @@ uint64_t salvo_plan_brokers_next(const plan_world *w)
             next = earliest(next, link_next(w, &w->links[f * w->broker.brokers + b], node));
     }
     return next < w->now_ns ? w->now_ns : next;
-}
-
-/* Nothing is answered until then; what is being served takes so much longer. */
-static void freeze(plan_world *w, plan_node *node, uint64_t until_ns)
-{
-    uint64_t from_ns = node->frozen_until_ns > w->now_ns ? node->frozen_until_ns : w->now_ns;
-    if (until_ns <= from_ns)
-        return;
-    for (uint32_t k = 0; k < w->broker.servers; k++)
-        if (node->serving[k] != PLAN_NONE)
-            node->end_ns[k] += until_ns - from_ns;
-    node->frozen_until_ns = until_ns;
 }
 
 static void stall(plan_world *w, plan_node *node)
@@ -364,6 +379,7 @@ int salvo_plan_brokers_open(plan_world *w)
         node->service = salvo_draw_stream(w->run->seed, PLAN_STREAM_SERVICE, b);
         node->stalls = salvo_draw_stream(w->run->seed, PLAN_STREAM_STALLS, b);
         node->lengths = salvo_draw_stream(w->run->seed, PLAN_STREAM_STALL_LENGTH, b);
+        node->pauses = salvo_draw_stream(w->run->seed, PLAN_STREAM_PAUSES, b);
         node->next_stall_ns = PLAN_NEVER;
         if (w->broker.stalls_per_hour != 0)
             node->next_stall_ns = w->now_ns + 1 + salvo_draw_exponential(

@@ -64,6 +64,16 @@ status_is 1
 err_lines 1
 err_has 'cannot be met: recovery'
 
+# Rare pauses that short windows do not meet: the hour does.
+cat >pauses.json <<'JSON'
+{"format": "salvo-broker-model", "version": 1, "driver": "redis", "window": 64, "servers": 1,
+ "service": {"base_ns": 200000}, "stalls": {"per_hour": 3, "duration_ns": [2000000000, 2000000001]}}
+JSON
+run plan --rate 300 --p99 50ms --confirm 1h --broker-model pauses.json
+status_is 1
+err_lines 1
+err_has 'cannot be met: p99: over 3600 s'
+
 # Outputs that cannot be written are met before the search.
 run plan "${case[@]}" --out /nonexistent/plan.json
 status_is 1

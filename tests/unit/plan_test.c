@@ -266,6 +266,30 @@ static void bursts_by_hand(void **state)
     salvo_config_free(s.config);
 }
 
+/* 100,000 messages of 100 B a second are 10 MB: with a pause for each MB there are ten a second, of
+ * 20 ms: a fifth of the time, in which nothing is answered. */
+static void pauses_by_hand(void **state)
+{
+    static const int64_t length_ns = 20 * 1000 * 1000;
+    static const char *const pairs[] = {"message_broker", "redis", "linger_us", "1000", NULL};
+    (void)state;
+    setup s;
+    salvo_plan_result calm, r;
+    prepare(&s, 100000, pairs);
+    s.run.broker.servers = 4;
+    s.run.duration_ns = 20 * SECOND;
+    simulate(&s, &calm);
+    s.run.broker.pauses_per_tib = (UINT64_C(1) << 40) / 1000000;
+    s.run.broker.pause_ns = (salvo_plan_table){&length_ns, 1};
+    simulate(&s, &r);
+    assert_true(calm.p99_ns < 5 * MS);
+    assert_in_range(r.p50_ns, 0, calm.p50_ns + MS); /* most messages meet none */
+    assert_in_range(r.p99_ns, 17 * MS, 60 * MS);    /* one in five does */
+    salvo_plan_result_free(&calm);
+    salvo_plan_result_free(&r);
+    salvo_config_free(s.config);
+}
+
 static uint64_t refused_with(const char *buffer, uint64_t rate, uint64_t *peak)
 {
     const char *const pairs[] = {"message_broker", "redis", "linger_us", "5000", "full_policy",
@@ -407,6 +431,7 @@ int main(void)
         cmocka_unit_test(outage_by_hand),        cmocka_unit_test(black_hole_by_hand),
         cmocka_unit_test(deadline_in_outage),    cmocka_unit_test(blocked_senders),
         cmocka_unit_test(wrong_runs),            cmocka_unit_test(bursts_by_hand),
+        cmocka_unit_test(pauses_by_hand),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -157,6 +157,30 @@ static void one_in_flight_is_one_after_the_other(void **state)
     near(salvo_fit_rate(&flow, &service, &client, 1, 1), 1000, 0.01);
 }
 
+/* Ten pauses a second and one each 100 MB are told apart; what comes with time only is not counted
+ * with the bytes, and flows of several in flight have no say. */
+static void pauses_come_with_bytes(void **state)
+{
+    static const double bytes[] = {10000, 100000, 500000}, rates[] = {5000, 2000, 700};
+    salvo_fit_flow flows[4] = {{0}};
+    (void)state;
+    for (int k = 0; k < 2; k++) {
+        double per_byte = k == 0 ? 1e-8 : 0;
+        for (int i = 0; i < 3; i++) {
+            flows[i] = (salvo_fit_flow){.bytes = bytes[i], .in_flight = 1, .took_ns = 4e9,
+                                        .requests = rates[i] * 4};
+            flows[i].pauses = 40 + per_byte * bytes[i] * flows[i].requests;
+        }
+        flows[3] = (salvo_fit_flow){.bytes = 100, .in_flight = 8, .took_ns = 4e9,
+                                    .requests = 10, .pauses = 100000};
+        near(salvo_fit_pauses(flows, 4) * 1e9, per_byte * 1e9, 0.001);
+    }
+    for (int i = 0; i < 3; i++) /* fewer with time: all of them are the bytes' */
+        flows[i].pauses = 1e-8 * bytes[i] * flows[i].requests - 1;
+    assert_true(salvo_fit_pauses(flows, 3) > 0.9e-8);
+    assert_true(salvo_fit_pauses(flows, 0) == 0);
+}
+
 static void quantiles_are_equal_steps(void **state)
 {
     int64_t values[101], table[5];
@@ -179,6 +203,7 @@ int main(void)
         cmocka_unit_test(a_request_is_told_from_its_batches),
         cmocka_unit_test(batches_of_a_request_cost_apart),
         cmocka_unit_test(one_in_flight_is_one_after_the_other),
+        cmocka_unit_test(pauses_come_with_bytes),
         cmocka_unit_test(quantiles_are_equal_steps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

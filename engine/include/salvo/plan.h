@@ -42,6 +42,8 @@ typedef struct salvo_plan_broker {
     uint64_t reconnect_ns;         /* 100 ms */
     uint64_t request_timeout_ns;   /* 30 s */
     salvo_plan_cost on_host;       /* what a broker on the same cores uses; base: a request */
+    uint64_t pauses_per_tib;       /* a broker rests so often as it takes bytes; at most 10^9 */
+    salvo_plan_table pause_ns;
     uint64_t pushed_ns;            /* a request that is hurried on is answered so much sooner */
 } salvo_plan_broker;
 
