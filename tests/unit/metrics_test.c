@@ -125,15 +125,19 @@ static void a_fork_does_not_keep_the_port(void **state)
     watch_dir *d = *state;
     salvo *p = open_listening(d, "0");
     char address[64];
-    int gate[2];
+    int gate[2], up[2];
+    char byte = 0;
 
     snprintf(address, sizeof address, "%s", salvo_metrics_address(p->metrics));
     assert_int_equal(pipe(gate), 0);
+    assert_int_equal(pipe(up), 0);
     pid_t child = fork();
     if (child == 0) {
         close(gate[1]);
+        (void)!write(up[1], &byte, 1);
         _exit((int)read(gate[0], address, 1));
     }
+    assert_int_equal(read(up[0], &byte, 1), 1); /* until it runs it holds what it inherited */
     expect(ask(address, "GET /metrics HTTP/1.1"), "HTTP/1.1 200"); /* the parent's goes on */
     assert_int_equal(salvo_close(p, 1000, NULL), 0);
     assert_int_equal(dial(address), -1);
@@ -142,6 +146,8 @@ static void a_fork_does_not_keep_the_port(void **state)
     assert_int_equal(salvo_close(p, 1000, NULL), 0);
     close(gate[1]);
     close(gate[0]);
+    close(up[1]);
+    close(up[0]);
     waitpid(child, NULL, 0);
 }
 
