@@ -460,15 +460,16 @@ static void finish_joining(salvo_kafka_consumer *c, uint64_t deadline)
 }
 
 /* Where another member has just come or gone, the commit is taken once this one has joined the
- * group's new generation. */
+ * group's new generation, for which it waits as long as finish_joining(). */
 static int last_commit(salvo_kafka_consumer *c, uint64_t deadline, char *error, size_t error_size)
 {
+    uint64_t most = salvo_kafka_deadline_ns(JOIN_WAIT_MS);
     for (;;) {
-        int left = salvo_kafka_left_ms(deadline);
-        int err = salvo_kafka_commit(c, (uint64_t)left, error, error_size);
+        int err = salvo_kafka_commit(c, (uint64_t)salvo_kafka_left_ms(deadline), error,
+                                     error_size);
         bool joins = c->commit_error == RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION ||
                      c->commit_error == RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS;
-        if (!err || !joins || left == 0)
+        if (!err || !joins || salvo_kafka_left_ms(deadline < most ? deadline : most) == 0)
             return err;
         pass_events(c);
     }
