@@ -70,7 +70,7 @@ static int begin_flow(salvo_probing *p, salvo_fit_flow *f, stream *s)
         int err = 0;
         for (uint32_t k = 0; err == 0 && k < f->batches; k++)
             err = salvo_probing_make(p, records, (uint32_t)(f->bytes / f->records), i,
-                       &s->batches[i * f->batches + k]);
+                                     &s->batches[i * f->batches + k]);
         if (err == 0)
             err = submit_request(p, f, s, i);
         if (err == SALVO_ERR_TRANSIENT)
