@@ -363,11 +363,20 @@ static int set_role(building *b)
     return SALVO_ERR_INVALID;
 }
 
+/* With Nagle's algorithm the end of a request waits for the acknowledgement of what went before,
+ * which the broker's TCP may hold back for 40 ms. */
+static int set_socket(building *b)
+{
+    return set(b, "socket", "socket.nagle.disable", "true");
+}
+
 static rd_kafka_conf_t *build(building *b, int *err)
 {
     b->conf = rd_kafka_conf_new();
     rd_kafka_conf_set_resolve_cb(b->conf, look_up);
     *err = set_mapped(b);
+    if (!*err)
+        *err = set_socket(b);
     if (!*err)
         *err = set_security(b);
     if (!*err)

@@ -73,7 +73,7 @@ static void every_key_reaches_its_property(void **state)
         {"reconnect.backoff.ms", "30"}, {"reconnect.backoff.max.ms", "800"},
         {"message.max.bytes", "2004096"}, {"batch.num.messages", "20000"},
         {"acks", "-1"}, {"enable.idempotence", "true"}, {"linger.ms", "0.5"},
-        {"socket.keepalive.enable", "true"}};
+        {"socket.keepalive.enable", "true"}, {"socket.nagle.disable", "true"}};
     char error[512];
     rd_kafka_conf_t *conf = build(keys, RD_KAFKA_PRODUCER, 0, error, sizeof error);
     for (size_t i = 0; i < sizeof expected / sizeof *expected; i++)
