@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Pacing. A thread sleeps until shortly before the due time and spins for the rest, because a
- * sleep ends some 50 us late; where every core is needed it only sleeps.
+ * sleep ends some 50 us late; where every core is needed it only sleeps, and then long enough that
+ * sleeping itself does not take a core.
  */
 #include "load_pace.h"
 
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #define SPIN_NS 50000u
+#define NAP_NS 50000u
 #define SLICE_NS 100000000u /* a request to stop is noticed this fast */
 #define HICCUP_NS 1000000u
 
@@ -57,6 +59,8 @@ uint64_t salvo_pace_wait(salvo_pace *pace, uint64_t at_ns, bool measured)
         if (atomic_load_explicit(pace->stop, memory_order_relaxed))
             return 0;
         uint64_t wake = due - now > SLICE_NS ? now + SLICE_NS : due;
+        if (pace->spin_ns == 0 && wake - now < NAP_NS)
+            wake = now + NAP_NS;
         if (wake - now > pace->spin_ns)
             sleep_until(wake - pace->spin_ns);
         now = salvo_load_now_ns();

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 static char text[512];
@@ -180,6 +181,23 @@ static void test_lateness_is_the_generators_own(void **state)
     salvo_histogram_free(own);
 }
 
+/* A message each microsecond for 50 ms, by sleeping alone: a sleep for each would take the core
+ * that sleeping is to leave to others. */
+static void test_sleeps_are_few(void **state)
+{
+    atomic_bool stop = false;
+    struct rusage before, after;
+    salvo_histogram *late = salvo_histogram_new(3);
+    salvo_pace pace = {.start_ns = salvo_load_now_ns(), .stop = &stop, .lateness = late};
+    (void)state;
+    getrusage(RUSAGE_THREAD, &before);
+    for (uint64_t at_ns = 0; at_ns < 50000000; at_ns += 1000)
+        (void)salvo_pace_called(&pace, salvo_pace_wait(&pace, at_ns, true));
+    getrusage(RUSAGE_THREAD, &after);
+    assert_in_range(after.ru_nvcsw - before.ru_nvcsw, 1, 1000);
+    salvo_histogram_free(late);
+}
+
 /* salvo_histogram_since(): what is new, once. */
 static void test_since_takes_what_is_new(void **state)
 {
@@ -216,6 +234,7 @@ int main(void)
         cmocka_unit_test(test_a_late_generator_is_not_believed),
         cmocka_unit_test(test_only_results_are_read),
         cmocka_unit_test(test_lateness_is_the_generators_own),
+        cmocka_unit_test(test_sleeps_are_few),
         cmocka_unit_test(test_since_takes_what_is_new),
     };
     int fd = mkstemp(path);
