@@ -94,7 +94,9 @@ kafka_format() {
 }
 
 broker_launch() {
-    spawn java -Xms256m -Xmx512m -XX:+ExitOnOutOfMemoryError \
+    local heap
+    read -r -a heap <<<"${KAFKA_HEAP_OPTS:--Xms256m -Xmx512m}"
+    spawn java "${heap[@]}" -XX:+ExitOnOutOfMemoryError \
         "-Dlog4j.configuration=file:$here/kafka/log4j.properties" \
         -cp "$kafka_cache/libs/*" kafka.Kafka "$data/server.properties"
 }
