@@ -167,11 +167,14 @@ static void read_client(reading *r, json_t *root, salvo_plan_model *m)
         return;
     json_t *flusher = json_object_get(client, "flusher"), *send = json_object_get(client, "send");
     json_t *library = json_object_get(client, "library");
+    json_t *submit = json_object_get(client, "submit");
     m->host.cores = (uint32_t)number(r, client, "cores", 1, 256, m->host.cores);
     if (json_is_object(flusher)) {
         m->host.round_ns = number(r, flusher, "round_ns", 0, HOUR_NS, 0);
         m->host.flusher = cost(r, flusher, "batch_ns", "byte_ps", "record_ps");
     }
+    if (json_is_object(submit))
+        m->host.submit = cost(r, submit, "batch_ns", "byte_ps", "record_ps");
     if (json_is_object(library)) {
         m->host.library = cost(r, library, "batch_ns", "byte_ps", "record_ps");
         m->host.library_request_ns = number(r, library, "request_ns", 0, HOUR_NS, 0);

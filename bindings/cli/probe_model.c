@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * From what was measured to a broker model (docs/formats.md). Nothing is counted twice: a
- * request's time is without this thread's CPU, which is among the flusher's costs, and without
+ * request's time is without this thread's CPU, which is told as `submit`, and without
  * the wake-up at its end, which the planner draws from `overshoot_ns`.
  */
 #include "probe.h"
@@ -87,9 +87,7 @@ static void fit_engine(salvo_probing *p)
     (void)salvo_fit_request(calls, PROBE_ENGINE, &call);
     p->call_ps = call.base_ns * 1000;
     p->call_byte_ps = call.per_byte_ns * 1000;
-    p->flusher = (salvo_fit_cost){engine.base_ns + p->thread.base_ns,
-                                  engine.per_byte_ns + p->thread.per_byte_ns,
-                                  engine.per_record_ns + p->thread.per_record_ns};
+    p->flusher = engine;
 }
 
 /* The scatter of requests around the middle of their shape; those shapes that take longest would
@@ -397,9 +395,9 @@ static json_t *client_of(const salvo_probing *p, json_t *machine)
     json_t *flusher = cost_of(&p->flusher), *library = cost_of(&p->library);
     json_object_set_new(flusher, "round_ns", whole(p->round_ns));
     json_object_set_new(library, "request_ns", whole(p->library_request_ns));
-    return json_pack("{sO so so s{so so} so}", "cores", json_object_get(machine, "cores"),
-                     "flusher", flusher, "library", library, "send", "call_ps",
-                     whole(p->call_ps), "byte_ps", whole(p->call_byte_ps), "overshoot_ns",
+    return json_pack("{sO so so so s{so so} so}", "cores", json_object_get(machine, "cores"),
+                     "flusher", flusher, "submit", cost_of(&p->thread), "library", library, "send",
+                     "call_ps", whole(p->call_ps), "byte_ps", whole(p->call_byte_ps), "overshoot_ns",
                      table_of(p->overshoot, OVERSHOOT_STEPS));
 }
 

@@ -32,8 +32,10 @@ static void show_found(const salvo_probing *p, FILE *to)
                 time_of((double)p->observed_ns, a));
     else
         fprintf(to, "stalls        none in %s\n", time_of((double)p->observed_ns, a));
-    fprintf(to, "this side     flusher %s a batch + %s a record, library %s + %s\n",
+    fprintf(to, "this side     flusher %s a batch + %s a record, submit %s + %s, library %s + %s\n",
             time_of(p->flusher.base_ns, a), time_of(p->flusher.per_record_ns, b),
+            time_of(p->thread.base_ns, (char[16]){0}),
+            time_of(p->thread.per_record_ns, (char[16]){0}),
             time_of(p->library.base_ns, c), time_of(p->library.per_record_ns, (char[16]){0}));
     if (p->on_host)
         fprintf(to, "broker here   %s of this host's cores a request + %s a record\n",

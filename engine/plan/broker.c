@@ -150,26 +150,20 @@ static void serve(plan_world *w, plan_node *node)
     }
 }
 
-/* The library's thread works for so long, as soon as a core is free; when it begins. */
+/* The library's thread works for so long, as soon as a core is free; when it begins. The service
+ * time has this work in it, so it is what follows that waits for its end. */
 static uint64_t work(plan_world *w, plan_link *link, uint64_t cost_ns)
 {
     uint64_t begin_ns = cost_ns != 0 ? salvo_plan_cpu_take(w, w->now_ns, cost_ns) : w->now_ns;
-    link->thread_free_ns = begin_ns + cost_ns;
+    uint64_t from_ns = link->thread_free_ns > begin_ns ? link->thread_free_ns : begin_ns;
+    link->thread_free_ns = from_ns + cost_ns;
     link->thread_busy_ns += cost_ns;
     return begin_ns;
 }
 
-/* Sending takes the thread too, where it costs something apart from its batches. */
 static uint64_t leaves_ns(const plan_world *w, const plan_link *link)
 {
-    uint64_t ready_ns = w->requests[link->waiting.first].ready_ns;
-    return w->host.library_request_ns != 0 && link->thread_free_ns > ready_ns
-               ? link->thread_free_ns : ready_ns;
-}
-
-static bool may_leave(const plan_world *w, const plan_link *link)
-{
-    return leaves_ns(w, link) <= w->now_ns;
+    return w->requests[link->waiting.first].ready_ns;
 }
 
 /* From the library's thread to the window, from there to the broker. */
@@ -187,7 +181,7 @@ static void move_link(plan_world *w, plan_link *link, plan_node *node)
                                                    w->now_ns)
         finish(w, pop(w, &link->waiting), SALVO_ERR_EXPIRED);
     while (link->waiting.first != PLAN_NONE && link->in_flight < w->broker.window &&
-           node->down_until_ns <= w->now_ns && may_leave(w, link)) {
+           node->down_until_ns <= w->now_ns && leaves_ns(w, link) <= w->now_ns) {
         uint32_t r = pop(w, &link->waiting);
         join(w, link, r);
         work(w, link, w->host.library_request_ns);

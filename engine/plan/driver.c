@@ -142,7 +142,10 @@ static int plan_submit(void *handle, const salvo_driver_batch *batch, uint64_t t
     salvo_plan_list_push(w, &h->fresh, r);
     h->out_batches++;
     h->out_messages += batch->count;
-    w->agents[h->index].bytes += batch->bytes;
+    plan_agent *a = &w->agents[h->index];
+    a->submitted++;
+    a->records += batch->count;
+    a->bytes += batch->bytes;
     if (h->out_messages * h->message_bytes > w->library_peak)
         w->library_peak = h->out_messages * h->message_bytes;
     return 0;

@@ -77,6 +77,22 @@ static void rest(plan_world *w, salvo_flusher *f, int work, uint64_t end_ns)
     a->offers_idle = salvo_flusher_offers(f) && salvo_sizes_backlog(f->sizes) == 0;
 }
 
+/* What it drained and closed, and what it gave to the driver. Time must pass. */
+static uint64_t round_cost_ns(const plan_world *w, const salvo_flusher *f, plan_agent *a)
+{
+    const salvo_plan_cost *drain = &w->host.flusher, *submit = &w->host.submit;
+    uint64_t drained = atomic_load_explicit(&f->counters.drained, memory_order_relaxed);
+    uint64_t batches = atomic_load_explicit(&f->counters.batches, memory_order_relaxed);
+    uint64_t cost_ns = w->host.round_ns + (batches - a->batches) * drain->base_ns +
+                       a->submitted * submit->base_ns +
+                       ((drained - a->drained) * drain->per_record_ps +
+                        a->records * submit->per_record_ps +
+                        a->bytes * (drain->per_byte_ps + submit->per_byte_ps)) / 1000;
+    a->drained = drained;
+    a->batches = batches;
+    return cost_ns > ROUND_LEAST_NS ? cost_ns : ROUND_LEAST_NS;
+}
+
 static void round_of(plan_world *w, uint32_t index)
 {
     salvo_flusher *f = &w->p->flushers[index];
@@ -89,18 +105,10 @@ static void round_of(plan_world *w, uint32_t index)
             return;
         }
     }
-    a->bytes = 0;
+    a->submitted = a->records = a->bytes = 0;
     salvo_plan_measure_before(w);
     int work = salvo_flusher_work(f);
-    uint64_t drained = atomic_load_explicit(&f->counters.drained, memory_order_relaxed);
-    uint64_t batches = atomic_load_explicit(&f->counters.batches, memory_order_relaxed);
-    uint64_t cost_ns = w->host.round_ns + (batches - a->batches) * w->host.flusher.base_ns +
-                       ((drained - a->drained) * w->host.flusher.per_record_ps +
-                        a->bytes * w->host.flusher.per_byte_ps) / 1000;
-    a->drained = drained;
-    a->batches = batches;
-    if (cost_ns < ROUND_LEAST_NS)
-        cost_ns = ROUND_LEAST_NS; /* time must pass */
+    uint64_t cost_ns = round_cost_ns(w, f, a);
     a->busy_ns += cost_ns;
     w->cpu.busy_ns += cost_ns;
     if (w->cpu.free_ns[a->core] < w->now_ns + cost_ns)

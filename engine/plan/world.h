@@ -102,7 +102,8 @@ typedef struct plan_agent { /* a flusher as the runner sees it */
     uint64_t due_ns;
     uint32_t core;        /* granted from due_ns on; PLAN_NONE: not yet */
     bool sleeping, offers_idle;
-    uint64_t busy_ns, drained, batches, bytes;
+    uint64_t busy_ns, drained, batches; /* so far */
+    uint64_t submitted, records, bytes; /* of a round: batches, what is in them */
     salvo_draw overshoot;
 } plan_agent;
 

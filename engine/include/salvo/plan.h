@@ -52,7 +52,9 @@ typedef struct salvo_plan_host {
     uint32_t app_busy_permille;    /* of one core, by the application itself */
     uint64_t app_slice_ns;         /* for how long at a time; 200 us */
     uint64_t round_ns;             /* the flusher: a round of work */
-    salvo_plan_cost flusher;       /* base: a batch; codec included */
+    salvo_plan_cost flusher;       /* what it drains; base: a batch */
+    salvo_plan_cost submit;        /* what it gives to the driver, which leaves after that; base: a
+                                      batch; codec included */
     salvo_plan_cost library;       /* the client library's thread of a connection; base: a batch */
     uint64_t send_ps, send_per_byte_ps; /* the calling thread */
     salvo_plan_table overshoot_ns; /* how late a sleeping flusher wakes */
