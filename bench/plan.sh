@@ -26,7 +26,7 @@ unresolved; with fewer than 8 resolved ones there is no verdict.
   --json         the last line of standard output is one JSON object
 
 Status 0 measured (whatever the verdict), 1 something failed. An idle machine is needed: the two
-brokers take 80 minutes, with --quick 20.
+brokers take 85 minutes, with --quick 20.
 TEXT
 }
 
