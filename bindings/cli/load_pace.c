@@ -51,6 +51,14 @@ static void sleep_until(uint64_t ns)
         ;
 }
 
+uint64_t salvo_pace_sleep_ns(uint64_t now_ns, uint64_t due_ns, uint64_t spin_ns)
+{
+    uint64_t wake = due_ns - now_ns > SLICE_NS ? now_ns + SLICE_NS : due_ns;
+    if (spin_ns == 0 && wake - now_ns < NAP_NS)
+        return now_ns + NAP_NS;
+    return wake - now_ns > spin_ns ? wake - spin_ns : now_ns;
+}
+
 uint64_t salvo_pace_wait(salvo_pace *pace, uint64_t at_ns, bool measured)
 {
     uint64_t due = pace->start_ns + at_ns, now = salvo_load_now_ns();
@@ -58,11 +66,9 @@ uint64_t salvo_pace_wait(salvo_pace *pace, uint64_t at_ns, bool measured)
     while (now < due) {
         if (atomic_load_explicit(pace->stop, memory_order_relaxed))
             return 0;
-        uint64_t wake = due - now > SLICE_NS ? now + SLICE_NS : due;
-        if (pace->spin_ns == 0 && wake - now < NAP_NS)
-            wake = now + NAP_NS;
-        if (wake - now > pace->spin_ns)
-            sleep_until(wake - pace->spin_ns);
+        uint64_t until = salvo_pace_sleep_ns(now, due, pace->spin_ns);
+        if (until > now)
+            sleep_until(until);
         now = salvo_load_now_ns();
     }
     if (atomic_load_explicit(pace->stop, memory_order_relaxed))

@@ -39,6 +39,10 @@ uint64_t salvo_pace_spin_ns(unsigned threads);
 /* Least timer slack for the calling thread. */
 void salvo_pace_attach(void);
 
+/* Until when to sleep at now_ns, before due_ns; now_ns: spin. Without spinning a sleep lasts 50 us
+ * at least, because many short ones would take the core that sleeping is to leave to others. */
+uint64_t salvo_pace_sleep_ns(uint64_t now_ns, uint64_t due_ns, uint64_t spin_ns);
+
 /* Wait until at_ns after the start; returns now, or 0 when told to stop. The lateness is the
  * generator's own: behind one that costs nothing and makes calls that last as long as these. What
  * the calls themselves held up is the measured system's doing, and shows in its latency. */

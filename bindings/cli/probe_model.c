@@ -397,8 +397,8 @@ static json_t *client_of(const salvo_probing *p, json_t *machine)
     json_object_set_new(library, "request_ns", whole(p->library_request_ns));
     return json_pack("{sO so so so s{so so} so}", "cores", json_object_get(machine, "cores"),
                      "flusher", flusher, "submit", cost_of(&p->thread), "library", library, "send",
-                     "call_ps", whole(p->call_ps), "byte_ps", whole(p->call_byte_ps), "overshoot_ns",
-                     table_of(p->overshoot, OVERSHOOT_STEPS));
+                     "call_ps", whole(p->call_ps), "byte_ps", whole(p->call_byte_ps),
+                     "overshoot_ns", table_of(p->overshoot, OVERSHOOT_STEPS));
 }
 
 static void add_pauses(const salvo_probing *p, json_t *model)
