@@ -18,7 +18,7 @@ COMBINATIONS = [(2000, 16384), (5000, 65536), (10000, 262144), (20000, 131072)]
 LOADS = [0.50, 0.70, 0.85]
 SIZE = 100
 WARM_UP = 800_000  # messages a second, in runs of 10 s
-# Until three runs are alike; a JVM compiles for a minute and more of load.
+# Until three runs are alike; a Kafka's p50 doubles for a while after its first minute of load.
 WARM_UP_RUNS = {"kafka": (8, 16), "redis": (3, 6)}
 OVERLOAD = 20_000_000  # a generator that never sleeps, as where more is offered than goes through
 UNRESOLVED = 0.15

@@ -350,7 +350,7 @@ static void outage_by_hand(void **state)
 {
     uint64_t peak;
     (void)state;
-    assert_int_equal(refused_with("146800640", 80000, &peak), 0);
+    assert_int_equal(refused_with("117440512", 80000, &peak), 0);
     assert_in_range(peak, 400000, 410000);
     assert_in_range(refused_with("52428800", 80000, &peak), 1000, 400000);
     assert_true(peak * 136 < 52428800);
