@@ -42,13 +42,21 @@ struct salvo_io {
 static uint8_t copy[8 << 20]; /* what was put and not sent */
 static const uint8_t *peer;
 static size_t peer_left;
+static char said[64 << 10]; /* what arrived, without the lengths of its pieces */
+static size_t said_count;
 static uint64_t now_ns;
 
 void salvo_wire_start(const uint8_t *data, size_t size)
 {
     peer = data;
     peer_left = size;
+    said_count = 0;
     now_ns = 1000000000;
+}
+
+bool salvo_wire_said(const char *text)
+{
+    return said_count != 0 && memmem(said, said_count, text, strlen(text)) != NULL;
 }
 
 size_t salvo_wire_left(void)
@@ -114,8 +122,12 @@ static void arrive(salvo_io_conn *conn, const uint8_t *bytes, size_t n)
     fuzz_check(in != NULL, "memory for the input");
     if (rest)
         memcpy(in, conn->in + conn->consumed, rest);
-    if (n)
+    if (n) {
         memcpy(in + rest, bytes, n);
+        fuzz_check(n <= sizeof said - said_count, "no input is that long");
+        memcpy(said + said_count, bytes, n);
+        said_count += n;
+    }
     free(conn->in);
     conn->in = in;
     conn->in_count = rest + n;

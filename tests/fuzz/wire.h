@@ -18,6 +18,7 @@
 /* What the peer will say, and when; salvo_wire_left() bytes of it are left. */
 void salvo_wire_start(const uint8_t *data, size_t size);
 size_t salvo_wire_left(void);
+bool salvo_wire_said(const char *text); /* so far, on any connection */
 uint64_t salvo_wire_now_ns(void *clock);
 void salvo_wire_pass(void); /* 2 ms go by: longer than the pauses between connections */
 

@@ -28,11 +28,9 @@ static void wake(void *flusher)
 }
 
 /* What the peer says itself is no secret of ours. */
-static bool peer_says_it;
-
 static bool shows_password(const char *text)
 {
-    return !peer_says_it && strstr(text, "hidden") != NULL;
+    return strstr(text, "hidden") != NULL && !salvo_wire_said("hidden");
 }
 
 static void __attribute__((format(printf, 2, 3))) write_log(int level, const char *format, ...)
@@ -163,7 +161,6 @@ void salvo_wire_drive(const salvo_driver_ops *ops, const char *const *pairs, con
         fuzz_check(salvo_config_set(config, pairs[0], pairs[1]) == 0, pairs[0]);
     salvo_set_log(take_log, NULL);
     salvo_wire_start(data, size);
-    peer_says_it = size != 0 && memmem(data, size, "hidden", 6) != NULL;
     r.env = (salvo_driver_env){.config = config, .now_ns = salvo_wire_now_ns, .log = write_log,
                                .wake = wake, .flusher_count = 1, .queue_bytes = 256 << 10,
                                .max_topics = 4, .max_batches = BATCHES};
