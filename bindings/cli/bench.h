@@ -19,6 +19,7 @@
 
 #define BENCH_THREADS_MOST 256
 #define BENCH_TOPICS_MOST 256
+#define BENCH_BLOCK_MS 200u /* a blocked send looks so often whether the run is over */
 #define BENCH_SLOTS_MOST 1024 /* senders, readers, threads that report */
 #define BENCH_BOUNDS_MOST 16
 
@@ -95,6 +96,7 @@ typedef struct salvo_bench_sender {
     salvo_pace pace;
     unsigned char *block;
     bool damaged; /* the schedule file is */
+    uint64_t taken_up, never_sent; /* waits for room that were; messages that were due */
     _Atomic uint64_t cpu_ns;
 } salvo_bench_sender;
 
@@ -139,8 +141,17 @@ typedef struct salvo_bench_run {
     char clock[16], driver[16];
     double steal_percent;
     uint64_t cpu_begin_ns, cpu_ns, own_begin_ns, own_ns; /* process; what the generator used */
+    uint64_t send_timeout_ns;
+    atomic_bool overdue; /* with `stop`: what was not sent by then never is, and counts */
     bool interrupted;
 } salvo_bench_run;
+
+/* Once stopped. Acquire: pairs with the release of `stop`. */
+static inline bool salvo_bench_overdue(const salvo_bench_run *run)
+{
+    return atomic_load_explicit(&run->stop, memory_order_acquire) &&
+           atomic_load_explicit(&run->overdue, memory_order_relaxed);
+}
 
 /* bench_send.c, bench_read.c: the threads */
 /* A slot that records the columns of the mask (1 << column); ends the program without memory. */

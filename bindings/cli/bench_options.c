@@ -54,7 +54,7 @@ const char salvo_bench_help[] =
     "\n"
     "the measurement\n"
     "      --consume             read back too, for the column `consumed`; sizes of 8 and more\n"
-    "      --drain S             how long to wait for outcomes afterwards; default 30\n"
+    "      --drain S             how long to wait for late sends and outcomes; default 30\n"
     "      --spin US             spin so long before a due time instead of sleeping; default 50,\n"
     "                            or 0 where cores are scarce\n"
     "      --start-at TIME       Unix time in seconds, for several processes and hosts\n"

@@ -67,6 +67,21 @@ static void note(salvo_bench_slot *slot, const salvo_load_message *m, int err, u
     atomic_store_explicit(&slot->last_accepted_ns, now_ns, RELAXED);
 }
 
+/* A system that takes nothing must not hold us when the run is over, so a wait for room lasts for
+ * BENCH_BLOCK_MS and is taken up again, for send_timeout_ms in all. */
+static int send_message(salvo_bench_sender *s, salvo_topic topic, const salvo_message *message,
+                        uint64_t begin_ns)
+{
+    salvo_bench_run *run = s->run;
+    int err = salvo_send(run->producer, topic, message);
+    while (err == SALVO_ERR_TIMEOUT && !atomic_load_explicit(&run->stop, RELAXED) &&
+           salvo_load_now_ns() < begin_ns + run->send_timeout_ns) {
+        s->taken_up++;
+        err = salvo_send(run->producer, topic, message);
+    }
+    return err;
+}
+
 /* All is made ready before the due time, so that only the call follows it. */
 static bool send_one(salvo_bench_sender *s, const salvo_load_message *m, uint64_t index)
 {
@@ -84,7 +99,7 @@ static bool send_one(salvo_bench_sender *s, const salvo_load_message *m, uint64_
     uint64_t begin = salvo_pace_wait(&s->pace, m->at_ns, measured);
     if (begin == 0)
         return false;
-    int err = salvo_send(run->producer, run->topics[index % run->options->topics], &message);
+    int err = send_message(s, run->topics[index % run->options->topics], &message, begin);
     uint64_t end = salvo_pace_called(&s->pace, begin);
     if (stamped)
         memcpy(value, saved, sizeof saved);
@@ -93,15 +108,34 @@ static bool send_one(salvo_bench_sender *s, const salvo_load_message *m, uint64_
     return true;
 }
 
+/* Was due, but those before it were blocked until the run was over: infinitely late. */
+static void never_sent(salvo_bench_sender *s, const salvo_load_message *m)
+{
+    if (m->at_ns < s->run->warmup_ns)
+        return;
+    salvo_bench_count(&s->slot->offered, 1);
+    salvo_bench_count(&s->slot->refused, 1);
+    if (m->value_bytes >= 8)
+        salvo_bench_count(&s->slot->stamped, 1);
+    s->never_sent++;
+}
+
 static void play(salvo_bench_sender *s)
 {
     salvo_load_source source = salvo_load_begin(&s->run->options->load);
     salvo_load_message m;
     uint64_t index;
     unsigned threads = (unsigned)s->run->options->threads;
-    while (salvo_load_next(&source, &m, &index))
-        if (index % threads == s->index && !send_one(s, &m, index))
+    bool going = true;
+    while (salvo_load_next(&source, &m, &index)) {
+        if (index % threads != s->index)
+            continue;
+        going = going && send_one(s, &m, index);
+        if (!going && !salvo_bench_overdue(s->run))
             return;
+        if (!going)
+            never_sent(s, &m);
+    }
     s->damaged = source.damaged;
 }
 

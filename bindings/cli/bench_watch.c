@@ -8,6 +8,7 @@
 #include "load_result.h"
 #include "progress.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 
@@ -138,6 +139,41 @@ static bool sleep_to(salvo_bench_run *run, salvo_progress *progress, uint64_t at
     }
 }
 
+static uint64_t drained_ns(const salvo_bench_run *run)
+{
+    return run->start_ns + run->warmup_ns + run->duration_ns + run->options->drain_s * SECOND_NS;
+}
+
+/* Senders that are late have the drain time, unless a signal comes. */
+static void join_sender(salvo_bench_run *run, const salvo_bench_sender *s,
+                        salvo_progress *progress)
+{
+    for (;;) {
+        uint64_t until_ns = salvo_load_unix_ns() + LOOK_NS;
+        struct timespec until = {.tv_sec = (time_t)(until_ns / SECOND_NS),
+                                 .tv_nsec = (long)(until_ns % SECOND_NS)};
+        if (pthread_timedjoin_np(s->thread, NULL, &until) != ETIMEDOUT)
+            return;
+        run->interrupted = run->interrupted || salvo_cli_signals() > 0;
+        bool overdue = !run->interrupted && salvo_load_now_ns() > drained_ns(run);
+        atomic_store_explicit(&run->overdue, overdue, RELAXED);
+        if (run->interrupted || overdue) /* release: pairs with salvo_bench_overdue() */
+            atomic_store_explicit(&run->stop, true, memory_order_release);
+        salvo_progress_step(progress, run->producer);
+    }
+}
+
+static void say_never_sent(const salvo_bench_run *run)
+{
+    uint64_t count = 0;
+    for (unsigned i = 0; i < run->options->threads; i++)
+        count += run->senders[i].never_sent;
+    if (count != 0)
+        salvo_cli_say("bench: %llu messages were due and not sent %llu s after the last was, "
+                      "because sends before them were blocked; they count as refused",
+                      (unsigned long long)count, (unsigned long long)run->options->drain_s);
+}
+
 void salvo_bench_watch(salvo_bench_run *run)
 {
     salvo_progress progress;
@@ -152,14 +188,17 @@ void salvo_bench_watch(salvo_bench_run *run)
             take_slice(run, (double)(run->warmup_ns + at) / 1e9, (double)length / 1e9);
     }
     for (unsigned i = 0; i < run->options->threads; i++)
-        pthread_join(run->senders[i].thread, NULL);
+        join_sender(run, &run->senders[i], &progress);
     salvo_progress_end(&progress);
+    say_never_sent(run);
 }
 
 void salvo_bench_settle(salvo_bench_run *run)
 {
     salvo_close_report report = {0};
-    int err = salvo_flush(run->producer, run->interrupted ? 100 : run->options->drain_s * 1000);
+    uint64_t now_ns = salvo_load_now_ns(), until_ns = drained_ns(run);
+    uint64_t rest_ms = until_ns > now_ns + 100000000 ? (until_ns - now_ns) / 1000000 : 100;
+    int err = salvo_flush(run->producer, run->interrupted ? 100 : rest_ms);
     salvo_bench_read_end(run);
     run->cpu_ns = process_cpu_ns() - run->cpu_begin_ns;
     run->own_ns = own_cpu_ns(run) - run->own_begin_ns;
@@ -182,6 +221,11 @@ void salvo_bench_settle(salvo_bench_run *run)
         salvo_cli_say("bench: the producer did not close as it should");
     run->producer = NULL;
     run->ledger = report.ledger;
+    for (unsigned i = 0; i < run->options->threads; i++) {
+        const salvo_bench_sender *s = &run->senders[i];
+        run->ledger.offered += s->never_sent - s->taken_up; /* one send that took two calls */
+        run->ledger.refused_timeout += s->never_sent - s->taken_up;
+    }
     double begun = (double)(run->warmup_ns + run->slice_count * SECOND_NS) / 1e9;
     double ended = (double)(run->end_ns - run->start_ns) / 1e9;
     if (ended > begun)

@@ -64,15 +64,32 @@ is r.json columns.accepted.infinite 0
 grep -q 'call.p50>10s: it is' err && fail "the call is not slow"
 
 # --- a server that stalls: messages that were due meanwhile show it ----------------------------
-bench --rate 2k --size 15000 --duration 6s --warmup 0 --out s.json -s full_policy=block \
-    -s buffer_bytes=$((8388608 + $(nproc) * 262144)) -s ring_bytes=131072 \
-    -s max_message_bytes=16384 -s max_in_flight_batches=4 -s batch_messages=4 \
-    -s memory_script='ok*500;down:1s' --fail-if 'accepted.p99.9>300ms' \
-    --fail-if 'acknowledged.p99.9>500ms'
+small=(--rate 2k --size 15000 --warmup 0 -s full_policy=block -s ring_bytes=131072
+       -s buffer_bytes=$((8388608 + $(nproc) * 262144)) -s max_message_bytes=16384
+       -s max_in_flight_batches=4 -s batch_messages=4)
+bench "${small[@]}" --duration 6s --out s.json -s memory_script='ok*500;down:1s' \
+    --fail-if 'accepted.p99.9>300ms' --fail-if 'acknowledged.p99.9>500ms'
 status_is 1
 err_has '--fail-if accepted.p99.9>300ms: it is'
 err_has '--fail-if acknowledged.p99.9>500ms: it is'
 is s.json columns.acknowledged.infinite 0
+
+# --- a server that is gone for good: the run ends all the same, and what was due counts ----------
+lost=(bench --quiet --broker memory "${small[@]}" -s memory_script='ok*20;down:3600s')
+run "${lost[@]}" --duration 3s --drain 1 --out g.json
+status_is 0
+err_has 'messages were due and not sent 1 s after the last was'
+sent=$(($(number g.json ledger.accepted) + $(number g.json ledger.refused_other)))
+is g.json ledger.offered "$sent"
+is g.json columns.call.count 6000
+[ "$sent" -ge 6000 ] || fail "of 6,000 messages $sent are in the ledger"
+"$program" "${lost[@]}" --duration 60s >out 2>err &
+pid=$!
+sleep 3 # its buffer is full
+kill -TERM "$pid"
+status=0
+wait "$pid" || status=$?
+status_is 130
 
 # --- schedule files ----------------------------------------------------------------------------
 run bench --rate 500:1s,2k:1s --arrivals poisson --size 50-500 --duration 2s --warmup 0 \
