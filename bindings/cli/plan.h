@@ -26,6 +26,7 @@ typedef struct salvo_plan_model { /* a broker model and what came with it */
     char name[96], driver[16];
     uint64_t bytes_max, records_max;  /* measured; 0: not told */
     int64_t *tables[4];               /* residual, stalls, overshoot, pauses */
+    uint32_t *pace;
 } salvo_plan_model;
 
 typedef struct salvo_plan_case {

@@ -152,6 +152,28 @@ static salvo_plan_table table(reading *r, json_t *object, const char *key, int64
     return t;
 }
 
+static void read_pace(reading *r, json_t *pace, salvo_plan_model *m)
+{
+    enum { PACE_MOST = 4000 };
+    json_t *array = json_object_get(pace, "permille"), *value;
+    size_t count = json_array_size(array), i;
+    if (count == 0 || count > PACE_MOST) {
+        bad(r, "permille", "of `pace` is not an array of 1 to 4,000 numbers");
+        return;
+    }
+    m->pace = salvo_cli_alloc(count * sizeof *m->pace);
+    json_array_foreach(array, i, value) {
+        json_int_t n = json_integer_value(value);
+        if (n < 10 || n > 1000000)
+            bad(r, "permille", "of `pace` holds what is not a whole number from 10 to 1000000");
+        m->pace[i] = (uint32_t)n;
+    }
+    m->broker.pace_permille = m->pace;
+    m->broker.pace_count = (uint32_t)count;
+    m->broker.pace_slice_ns = number(r, pace, "slice_ns", 1000000, HOUR_NS, 0);
+    need(r, pace, "slice_ns");
+}
+
 static salvo_plan_cost cost(reading *r, json_t *o, const char *base, const char *byte,
                             const char *record)
 {
@@ -204,6 +226,7 @@ static void read_root(reading *r, json_t *root, salvo_plan_model *m)
         need(r, root, required[i]);
     json_t *service = json_object_get(root, "service"), *stalls = json_object_get(root, "stalls");
     json_t *on_host = json_object_get(root, "on_host"), *pauses = json_object_get(root, "pauses");
+    json_t *pace = json_object_get(root, "pace");
     if (!json_is_object(service))
         bad(r, "service", "is not an object");
     need(r, service, "base_ns");
@@ -230,6 +253,8 @@ static void read_root(reading *r, json_t *root, salvo_plan_model *m)
         b->pauses_per_tib = number(r, pauses, "per_tib", 0, 1000000000, 0);
         b->pause_ns = table(r, pauses, "duration_ns", 0, &m->tables[3]);
     }
+    if (json_is_object(pace))
+        read_pace(r, pace, m);
     if (json_is_object(on_host))
         b->on_host = cost(r, on_host, "batch_ns", "byte_ps", "record_ps");
     m->bytes_max = upper(json_object_get(root, "measured"), "bytes");
@@ -282,4 +307,5 @@ void salvo_cli_plan_model_free(salvo_plan_model *m)
 {
     for (size_t i = 0; i < sizeof m->tables / sizeof m->tables[0]; i++)
         free(m->tables[i]);
+    free(m->pace);
 }

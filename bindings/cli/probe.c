@@ -193,9 +193,9 @@ static int measure(salvo_probing *p, const char *topic)
     uint64_t budget_ns = p->seconds * SECOND;
     int status = salvo_probing_own_costs(p);
     if (status == 0)
-        status = salvo_probing_grid(p, budget_ns / 2);
+        status = salvo_probing_grid(p, budget_ns * 2 / 5);
     if (status == 0)
-        status = salvo_probing_sweep(p, budget_ns / 5);
+        status = salvo_probing_sweep(p, budget_ns * 3 / 10);
     if (status == 0)
         status = salvo_probing_ramp(p, budget_ns * 3 / 10);
     return status;
@@ -271,7 +271,7 @@ static int run(int argc, char **argv)
     for (size_t i = 0; i < p->shape_count; i++)
         free(p->shapes[i].service_ns);
     free(p->stalls);
-    free(p->pauses);
+    salvo_noise_free(&p->noise);
     free(p->block);
     salvo_config_free(p->config);
     salvo_cli_settings_free(&p->settings);

@@ -5,7 +5,7 @@
  *   probe.c          options, the order of things, the topic
  *   probe_requests.c what these have in common
  *   probe_measure.c  the grid, the ramp, and this side's costs
- *   probe_sweep.c    requests in flight
+ *   probe_sweep.c    requests in flight; probe_noise.c: how much they differ
  *   probe_model.c    from what was measured to the model (docs/formats.md)
  *   probe_show.c     the table and the picture
  *   probe_host.c     the broker's process, where it is here
@@ -15,6 +15,7 @@
 
 #include "cli.h"
 #include "probe_fit.h"
+#include "probe_noise.h"
 
 #include <jansson.h>
 #include <salvo/probe.h>
@@ -80,8 +81,9 @@ typedef struct salvo_probing {
     double pushed_ns; /* a request that the library is hurried to send is answered so much sooner */
     double library_request_ns, round_ns, call_ps, call_byte_ps, overshoot_mean_ns;
     int64_t residual[PROBE_TABLE], overshoot[PROBE_TABLE];
-    int64_t *stalls, *pauses; /* pauses: under load */
-    size_t stall_count, pause_count, pause_room;
+    int64_t *stalls;
+    size_t stall_count;
+    salvo_noise noise; /* under load */
     double errors[3]; /* p50, p90, max of the fit, per cent */
 } salvo_probing;
 

@@ -319,6 +319,7 @@ void salvo_probing_fit_flows(salvo_probing *p)
         fit_errors(p);
     }
     fit_sweep(p, &client);
+    (void)salvo_noise_residuals(&p->noise, p->residual); /* none: the grid's remain */
 }
 
 /* ---- JSON ---- */
@@ -405,11 +406,23 @@ static void add_pauses(const salvo_probing *p, json_t *model)
 {
     int64_t lengths[STALL_STEPS];
     double per_byte = salvo_fit_pauses(p->flows, p->flow_count);
-    if (p->pause_count == 0 || per_byte <= 0)
+    if (p->noise.pause_count == 0 || per_byte <= 0)
         return;
-    salvo_fit_quantiles(p->pauses, p->pause_count, lengths, STALL_STEPS);
+    salvo_fit_quantiles(p->noise.pauses_ns, p->noise.pause_count, lengths, STALL_STEPS);
     json_object_set_new(model, "pauses", json_pack("{so so}", "per_tib", whole(per_byte * TIB),
                                                    "duration_ns", table_of(lengths, STALL_STEPS)));
+}
+
+static void add_pace(const salvo_probing *p, json_t *model)
+{
+    json_t *permille = json_array();
+    for (size_t i = 0; i < p->noise.pace_count; i++)
+        json_array_append_new(permille, json_integer(p->noise.pace_permille[i]));
+    if (p->noise.pace_count != 0)
+        json_object_set_new(model, "pace", json_pack("{sI sO}", "slice_ns",
+                                                     (json_int_t)NOISE_SLICE_NS, "permille",
+                                                     permille));
+    json_decref(permille);
 }
 
 json_t *salvo_probing_model(const salvo_probing *p)
@@ -435,6 +448,7 @@ json_t *salvo_probing_model(const salvo_probing *p)
                                                        table_of(lengths, STALL_STEPS)));
     }
     add_pauses(p, model);
+    add_pace(p, model);
     json_object_set_new(
         model, "limit",
         json_pack("{sb so so so}", "reached", p->limit_met, "messages_per_s",

@@ -14,6 +14,17 @@ static const char *time_of(double ns, char text[16])
     return salvo_picture_time(ns > 0 ? (uint64_t)llround(ns) : 0, text);
 }
 
+static double pace_at(const salvo_probing *p, double percentile)
+{
+    int64_t *paces = salvo_cli_alloc(p->noise.pace_count * sizeof *paces);
+    for (size_t i = 0; i < p->noise.pace_count; i++)
+        paces[i] = p->noise.pace_permille[i];
+    salvo_fit_quantiles(paces, p->noise.pace_count, NULL, 0);
+    double pace = salvo_fit_percentile(paces, p->noise.pace_count, percentile) / 1000;
+    free(paces);
+    return pace;
+}
+
 static void show_found(const salvo_probing *p, FILE *to)
 {
     char a[28], b[16], c[16];
@@ -24,6 +35,10 @@ static void show_found(const salvo_probing *p, FILE *to)
             time_of((double)p->residual[PROBE_TABLE / 2], a),
             p->residual[PROBE_TABLE * 99 / 100] > 0 ? "+" : "",
             time_of((double)p->residual[PROBE_TABLE * 99 / 100], b));
+    if (p->noise.pace_count != 0)
+        fprintf(to, "pace          p5 %.2f, p95 %.2f, most %.2f of the middle, in %zu slices of %d "
+                "ms\n", pace_at(p, 5), pace_at(p, 95), pace_at(p, 100), p->noise.pace_count,
+                NOISE_SLICE_NS / 1000000);
     fprintf(to, "in flight     %u on a connection%s, %u served at a time (the sweep is met within "
             "%.0f %%)\n", p->window.window, p->window.window_seen ? "" : " or more",
             p->window.servers, p->window.error * 100);

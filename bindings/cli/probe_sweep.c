@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The sweep of `salvo probe`: so many requests in flight, sent again as they come back. It tells
- * rates, the CPU of this side and of a broker here under load, and pauses that come with load.
+ * rates, the CPU of this side and of a broker here under load, and with
+ * one in flight how much requests differ (probe_noise.h).
  * Guarantee: over a driver that takes one request of a partition at a time, no more are out.
  */
 #include "probe.h"
@@ -10,7 +11,7 @@
 
 #define MS UINT64_C(1000000)
 enum { SAMPLES = 64, SLICES = 24, FLIGHT_MOST = 32, STREAM_BATCHES = 512, FLOW_SAMPLES = 1 << 17,
-       PAUSE_NS = 3000000 };
+       LARGE_BYTES = 50000, ALONE = 3 /* times as long with one in flight: it tells most */ };
 
 /* What came back in each slice of a flow: the middle one tells the rate, whatever hiccups there
  * were. Where a slice holds few, the mean does. */
@@ -93,26 +94,17 @@ static void came_back(salvo_probing *p, const salvo_fit_flow *f, stream *s, uint
     (void)!submit_request(p, f, s, at / f->batches);
 }
 
-/* One that takes much longer than its like met a pause: a collection of garbage, a write of the
- * disk's. Only told with one in flight; with more, one pause is met by many. */
-static void keep_pauses(salvo_probing *p, salvo_fit_flow *f, int64_t *took_ns, size_t count)
+/* Only told with one in flight; with more, one pause is met by many. Requests of 10 KB are their
+ * way there and back, not the broker's work. */
+static void keep_noise(salvo_probing *p, salvo_fit_flow *f, salvo_noise_request *requests,
+                       size_t count)
 {
-    salvo_fit_quantiles(took_ns, count, NULL, 0);
-    double middle = salvo_fit_percentile(took_ns, count, 50);
-    for (size_t i = count; i-- > 0 && f->in_flight == 1;) {
-        double excess = (double)took_ns[i] - middle;
-        if (excess < PAUSE_NS || excess < 2 * middle)
-            return;
-        if (p->pause_count == p->pause_room) {
-            p->pause_room = p->pause_room != 0 ? 2 * p->pause_room : 256;
-            p->pauses = salvo_cli_realloc(p->pauses, p->pause_room * sizeof *p->pauses);
-        }
-        p->pauses[p->pause_count++] = (int64_t)excess;
-        f->pauses++;
-    }
+    if (f->in_flight == 1)
+        f->pauses = (double)salvo_noise_add(&p->noise, requests, count, f->bytes < LARGE_BYTES);
 }
 
-static int play_flow(salvo_probing *p, salvo_fit_flow *f, uint64_t length_ns, int64_t *took_ns)
+static int play_flow(salvo_probing *p, salvo_fit_flow *f, uint64_t length_ns,
+                     salvo_noise_request *requests)
 {
     salvo_probe_sample samples[SAMPLES];
     int64_t slices[SLICES + 1] = {0};
@@ -123,7 +115,7 @@ static int play_flow(salvo_probing *p, salvo_fit_flow *f, uint64_t length_ns, in
     uint64_t slice_ns = length_ns / SLICES, now_ns = salvo_cli_now_ns(), begin_ns = now_ns;
     while (status == 0 && now_ns < begin_ns + length_ns) {
         int n = salvo_probe_wait(p->probe, now_ns + 100 * MS, samples, SAMPLES);
-        uint64_t requests = s.requests;
+        uint64_t before_these = s.requests;
         now_ns = salvo_cli_now_ns();
         if (n < 0)
             return salvo_probing_failed("the driver gave up its connection", n);
@@ -131,10 +123,12 @@ static int play_flow(salvo_probing *p, salvo_fit_flow *f, uint64_t length_ns, in
             salvo_probing_note(p, &samples[i]);
             came_back(p, f, &s, samples[i].batch);
             if (kept < FLOW_SAMPLES)
-                took_ns[kept++] = (int64_t)(samples[i].end_ns - samples[i].begin_ns);
+                requests[kept++] = (salvo_noise_request){
+                    (int64_t)(samples[i].end_ns - samples[i].begin_ns),
+                    (int64_t)(samples[i].end_ns - begin_ns)};
         }
         uint64_t slice = (now_ns - begin_ns) / slice_ns;
-        slices[slice < SLICES ? slice : SLICES] += (int64_t)(s.requests - requests);
+        slices[slice < SLICES ? slice : SLICES] += (int64_t)(s.requests - before_these);
         status = salvo_probing_interrupted();
     }
     if (status != 0)
@@ -143,7 +137,7 @@ static int play_flow(salvo_probing *p, salvo_fit_flow *f, uint64_t length_ns, in
     f->per_s = rate_of(slices + SLICES / 4, SLICES - SLICES / 4, slice_ns);
     f->took_ns = (double)(now_ns - begin_ns);
     f->requests = (double)s.requests;
-    keep_pauses(p, f, took_ns, kept);
+    keep_noise(p, f, requests, kept);
     status = salvo_probing_settle(p);
     salvo_probe_remove_all(p->probe);
     return status;
@@ -151,13 +145,13 @@ static int play_flow(salvo_probing *p, salvo_fit_flow *f, uint64_t length_ns, in
 
 static int flow(salvo_probing *p, salvo_fit_flow *f, uint64_t length_ns)
 {
-    int64_t *took_ns = salvo_cli_alloc(FLOW_SAMPLES * sizeof *took_ns);
-    int status = play_flow(p, f, length_ns, took_ns);
-    free(took_ns);
+    salvo_noise_request *requests = salvo_cli_alloc(FLOW_SAMPLES * sizeof *requests);
+    int status = play_flow(p, f, length_ns, requests);
+    free(requests);
     return status;
 }
 
-typedef struct shape { /* of a request; the first two with each number in flight, others with few */
+typedef struct shape { /* of a request; the first with each number in flight, others with few */
     uint32_t records, value_bytes, batches;
 } shape;
 
@@ -172,6 +166,11 @@ static bool wanted(const salvo_probing *p, const shape *s, uint32_t in_flight, b
     return s->batches == 1 && (!few || in_flight == 1 || in_flight == FLIGHT_MOST);
 }
 
+static uint64_t weight(uint32_t in_flight)
+{
+    return in_flight == 1 ? ALONE : 1;
+}
+
 int salvo_probing_sweep(salvo_probing *p, uint64_t budget_ns)
 {
     static const uint32_t flights[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, FLIGHT_MOST};
@@ -181,10 +180,10 @@ int salvo_probing_sweep(salvo_probing *p, uint64_t budget_ns)
     uint64_t count = 0;
     for (size_t s = 0; s < SHAPES; s++)
         for (size_t i = 0; i < FLIGHTS; i++)
-            count += wanted(p, &shapes[s], flights[i], s > 1);
+            count += wanted(p, &shapes[s], flights[i], s > 0) ? weight(flights[i]) : 0;
     for (size_t s = 0; s < SHAPES; s++)
         for (size_t i = 0; i < FLIGHTS; i++) {
-            if (!wanted(p, &shapes[s], flights[i], s > 1) || p->flow_count == PROBE_FLOWS)
+            if (!wanted(p, &shapes[s], flights[i], s > 0) || p->flow_count == PROBE_FLOWS)
                 continue;
             double bytes = (double)shapes[s].records * shapes[s].value_bytes;
             salvo_fit_flow *f = &p->flows[p->flow_count];
@@ -192,7 +191,7 @@ int salvo_probing_sweep(salvo_probing *p, uint64_t budget_ns)
                                   .in_flight = flights[i], .batches = shapes[s].batches};
             salvo_probing_progress(p, "sweep: %u requests of %.0f bytes in flight", flights[i],
                                    bytes);
-            int status = flow(p, f, budget_ns / count);
+            int status = flow(p, f, budget_ns * weight(flights[i]) / count);
             if (status != 0)
                 return status;
             p->flow_count += f->per_s > 0 && f->in_flight == flights[i];

@@ -95,6 +95,15 @@ static void join(plan_world *w, plan_link *link, uint32_t leader)
     }
 }
 
+/* A broker has good and bad moments, longer than a request: a neighbour on its cores, a disk. */
+static uint64_t pace_permille(const plan_world *w, const plan_node *node)
+{
+    const salvo_plan_broker *b = &w->broker;
+    if (b->pace_count == 0)
+        return 1000;
+    return b->pace_permille[(node->pace_from + w->now_ns / b->pace_slice_ns) % b->pace_count];
+}
+
 static uint64_t service_ns(plan_world *w, plan_node *node, const plan_request *q)
 {
     int64_t ns = (int64_t)plan_cost_ns(&w->broker.service, q->bytes, q->records) +
@@ -103,7 +112,7 @@ static uint64_t service_ns(plan_world *w, plan_node *node, const plan_request *q
     uint64_t least = (w->broker.service.base_ns - sooner_ns) / 4 + 1;
     ns -= (int64_t)sooner_ns;
     uint64_t floored = ns < (int64_t)least ? least : (uint64_t)ns;
-    return floored * node->slow_permille / 1000;
+    return floored * node->slow_permille / 1000 * pace_permille(w, node) / 1000 + 1;
 }
 
 /* Nothing is answered until then; what is being served takes so much longer. */
@@ -374,6 +383,10 @@ int salvo_plan_brokers_open(plan_world *w)
         node->stalls = salvo_draw_stream(w->run->seed, PLAN_STREAM_STALLS, b);
         node->lengths = salvo_draw_stream(w->run->seed, PLAN_STREAM_STALL_LENGTH, b);
         node->pauses = salvo_draw_stream(w->run->seed, PLAN_STREAM_PAUSES, b);
+        if (w->broker.pace_count != 0) {
+            salvo_draw pace = salvo_draw_stream(w->run->seed, PLAN_STREAM_PACE, b);
+            node->pace_from = (uint32_t)salvo_draw_below(&pace, w->broker.pace_count);
+        }
         node->next_stall_ns = PLAN_NEVER;
         if (w->broker.stalls_per_hour != 0)
             node->next_stall_ns = w->now_ns + 1 + salvo_draw_exponential(

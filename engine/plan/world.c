@@ -226,6 +226,8 @@ static int check(const plan_world *w)
         what = "at most 256 cores and 65,536 threads are allowed";
     else if (b->pushed_ns > b->service.base_ns)
         what = "a request cannot be answered sooner by more than its base";
+    else if (b->pace_count != 0 && (b->pace_permille == NULL || b->pace_slice_ns == 0))
+        what = "a pace needs its figures and the length of a slice";
     else if (t->trace != NULL && (t->trace_count == 0 || t->trace_ns == 0))
         what = "the trace is empty";
     else if (t->burst_permille != 0 && (t->burst_every_ns == 0 || t->burst_ns == 0))

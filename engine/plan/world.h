@@ -19,7 +19,7 @@ enum { PLAN_SERVERS_MAX = 64, PLAN_CORES_MAX = 256, PLAN_TOPICS_MAX = 1024 };
 enum { /* kinds of entities: each number of a kind has a stream of random numbers */
     PLAN_STREAM_ARRIVALS = 1, PLAN_STREAM_SIZES, PLAN_STREAM_KEYS, PLAN_STREAM_THREADS,
     PLAN_STREAM_APP, PLAN_STREAM_OVERSHOOT, PLAN_STREAM_SERVICE, PLAN_STREAM_STALLS,
-    PLAN_STREAM_STALL_LENGTH, PLAN_STREAM_PAUSES
+    PLAN_STREAM_STALL_LENGTH, PLAN_STREAM_PAUSES, PLAN_STREAM_PACE
 };
 #define PLAN_NEVER UINT64_MAX
 #define PLAN_NONE UINT32_MAX
@@ -94,7 +94,7 @@ typedef struct plan_node { /* a broker */
     uint64_t end_ns[PLAN_SERVERS_MAX];
     plan_list queue;
     uint64_t frozen_until_ns, down_until_ns, next_stall_ns, busy_ns;
-    uint32_t slow_permille;
+    uint32_t slow_permille, pace_from;
     salvo_draw service, stalls, lengths, pauses;
 } plan_node;
 

@@ -96,6 +96,23 @@ limit=$(value .limit_per_s p.json) # a request of 1 us a record and 0.1 us for i
 p50=$(value .p50_ns p.json)
 { [ "$p50" -gt 1000000 ] && [ "$p50" -lt 4000000 ]; } || fail "p50 is $p50"
 out_has '"format": "salvo-prediction"'
+with_pace() { sed "s/\"window\"/\"pace\": {$1}, &/" model.json >"$2"; }
+with_pace '"slice_ns": 50000000, "permille": [2000]' slow.json
+run plan predict --rate 50k --broker-model slow.json -s linger_us=2000 --json --out slow
+slow=$(value .limit_per_s slow)
+{ [ "$slow" -gt $((limit * 45 / 100)) ] && [ "$slow" -lt $((limit * 60 / 100)) ]; } ||
+    fail "a broker of half the pace has a limit of $slow instead of $limit"
+bad_pace() { # KEY PACE
+    with_pace "$2" bad.json
+    run plan predict --rate 1k --broker-model bad.json
+    status_is 1
+    err_lines 1
+    err_has "broker model: \`$1\`"
+}
+bad_pace permille '"slice_ns": 50000000, "permille": [1000, 9]'
+bad_pace permille '"slice_ns": 50000000'
+bad_pace slice_ns '"permille": [1000]'
+bad_pace slice_ns '"slice_ns": 50, "permille": [1000]'
 sed 's/"window": 64, //' model.json >bad.json
 run plan predict --rate 1k --broker-model bad.json
 status_is 1

@@ -316,6 +316,33 @@ static void pauses_by_hand(void **state)
     salvo_config_free(s.config);
 }
 
+/* A request of a message, half the time busy. In one slice of ten requests take 3 ms, one comes
+ * each 2 ms: the 17th comes after 32 ms and is the last that is done in it, after 51. Were each
+ * tenth request slow by itself, none would wait for long. */
+static void pace_by_hand(void **state)
+{
+    static const uint32_t pace[] = {1000, 1000, 1000, 1000, 3000, 1000, 1000, 1000, 1000, 1000};
+    static const char *const pairs[] = {"message_broker", "redis", "linger_us", "0",
+                                        "batch_messages", "1", "idle_strategy", "busy", NULL};
+    (void)state;
+    setup s;
+    salvo_plan_result r;
+    prepare(&s, 500, pairs);
+    s.run.traffic.arrivals = SALVO_PLAN_CONSTANT;
+    s.run.host.round_ns = 10000;
+    s.run.broker.window = 64;
+    s.run.broker.pace_permille = pace;
+    s.run.broker.pace_count = 10;
+    s.run.broker.pace_slice_ns = 50 * MS;
+    simulate(&s, &r);
+    assert_in_range(r.p50_ns, MS, MS + 100 * US);
+    assert_in_range(r.max_ns, 17 * MS, 20 * MS);
+    salvo_plan_result_free(&r);
+    s.run.broker.pace_slice_ns = 0;
+    assert_int_equal(salvo_plan_simulate(&s.run, &r), SALVO_ERR_INVALID);
+    salvo_config_free(s.config);
+}
+
 static uint64_t refused_with(const char *buffer, uint64_t rate, uint64_t *peak)
 {
     const char *const pairs[] = {"message_broker", "redis", "linger_us", "5000", "full_policy",
@@ -459,6 +486,7 @@ int main(void)
         cmocka_unit_test(deadline_in_outage),    cmocka_unit_test(blocked_senders),
         cmocka_unit_test(wrong_runs),            cmocka_unit_test(bursts_by_hand),
         cmocka_unit_test(pauses_by_hand),        cmocka_unit_test(costs_by_hand),
+        cmocka_unit_test(pace_by_hand),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -45,6 +45,10 @@ typedef struct salvo_plan_broker {
     uint64_t pauses_per_tib;       /* a broker rests so often as it takes bytes; at most 10^9 */
     salvo_plan_table pause_ns;
     uint64_t pushed_ns;            /* a request that is hurried on is answered so much sooner */
+    const uint32_t *pace_permille; /* service times in slices of time, of what they are else:
+                                      played from a random one on, over and over; none: 1000 */
+    uint32_t pace_count;
+    uint64_t pace_slice_ns;
 } salvo_plan_broker;
 
 typedef struct salvo_plan_host {
