@@ -96,7 +96,8 @@ typedef struct salvo_bench_sender {
     salvo_pace pace;
     unsigned char *block;
     bool damaged; /* the schedule file is */
-    uint64_t taken_up, never_sent; /* waits for room that were; messages that were due */
+    uint64_t unsent_from, ended_ns; /* the first message that it did not send; when it ended */
+    uint64_t taken_up, never_sent;  /* waits for room that were; messages that were due */
     _Atomic uint64_t cpu_ns;
 } salvo_bench_sender;
 
@@ -142,22 +143,17 @@ typedef struct salvo_bench_run {
     double steal_percent;
     uint64_t cpu_begin_ns, cpu_ns, own_begin_ns, own_ns; /* process; what the generator used */
     uint64_t send_timeout_ns;
-    atomic_bool overdue; /* with `stop`: what was not sent by then never is, and counts */
+    bool overdue; /* the drain time was over before all was sent */
     bool interrupted;
 } salvo_bench_run;
-
-/* Once stopped. Acquire: pairs with the release of `stop`. */
-static inline bool salvo_bench_overdue(const salvo_bench_run *run)
-{
-    return atomic_load_explicit(&run->stop, memory_order_acquire) &&
-           atomic_load_explicit(&run->overdue, memory_order_relaxed);
-}
 
 /* bench_send.c, bench_read.c: the threads */
 /* A slot that records the columns of the mask (1 << column); ends the program without memory. */
 salvo_bench_slot *salvo_bench_slot_new(salvo_bench_run *run, unsigned mask);
 salvo_bench_slot *salvo_bench_slot_at(salvo_bench_run *run, unsigned index); /* or NULL */
 void *salvo_bench_send(void *sender);
+/* Once all have ended before they had sent all: what was due counts as refused. */
+void salvo_bench_count_unsent(salvo_bench_run *run);
 void salvo_bench_report(void *run, const salvo_report *reports, size_t count);
 bool salvo_bench_read_start(salvo_bench_run *run);
 void salvo_bench_read_end(salvo_bench_run *run); /* waits for what is on its way */

@@ -85,6 +85,7 @@ void salvo_bench_read_end(salvo_bench_run *run)
         wanted += slot ? atomic_load_explicit(&slot->acknowledged, memory_order_relaxed) : 0;
     }
     while (last < wanted && salvo_load_now_ns() - since < PATIENCE_NS && !run->interrupted) {
+        run->interrupted = salvo_cli_signals() > 0;
         nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
         uint64_t now = consumed(run);
         since = now > last ? salvo_load_now_ns() : since;

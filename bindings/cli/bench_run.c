@@ -16,12 +16,14 @@
 #define PRIME_MS 30000u
 #define HEAD_START_NS 20000000u
 
+/* Of a wait for room; equal parts of send_timeout_ms. */
 static uint32_t block_ms(salvo_bench_run *run)
 {
     const char *text = salvo_config_get(run->config, "send_timeout_ms");
     uint64_t ms = text != NULL ? strtoull(text, NULL, 10) : 0;
+    uint64_t slices = (ms + BENCH_BLOCK_MS - 1) / BENCH_BLOCK_MS;
     run->send_timeout_ns = ms * 1000000;
-    return ms < BENCH_BLOCK_MS ? (uint32_t)ms : BENCH_BLOCK_MS;
+    return slices != 0 ? (uint32_t)((ms + slices - 1) / slices) : 0;
 }
 
 /* A message to each topic first: it makes the topic where the broker does so, and what a first

@@ -108,35 +108,61 @@ static bool send_one(salvo_bench_sender *s, const salvo_load_message *m, uint64_
     return true;
 }
 
-/* Was due, but those before it were blocked until the run was over: infinitely late. */
-static void never_sent(salvo_bench_sender *s, const salvo_load_message *m)
-{
-    if (m->at_ns < s->run->warmup_ns)
-        return;
-    salvo_bench_count(&s->slot->offered, 1);
-    salvo_bench_count(&s->slot->refused, 1);
-    if (m->value_bytes >= 8)
-        salvo_bench_count(&s->slot->stamped, 1);
-    s->never_sent++;
-}
-
+/* The first message that was not sent stands in `unsent_from`. */
 static void play(salvo_bench_sender *s)
 {
     salvo_load_source source = salvo_load_begin(&s->run->options->load);
     salvo_load_message m;
     uint64_t index;
     unsigned threads = (unsigned)s->run->options->threads;
-    bool going = true;
-    while (salvo_load_next(&source, &m, &index)) {
-        if (index % threads != s->index)
-            continue;
-        going = going && send_one(s, &m, index);
-        if (!going && !salvo_bench_overdue(s->run))
-            return;
-        if (!going)
-            never_sent(s, &m);
-    }
+    s->unsent_from = UINT64_MAX;
+    while (salvo_load_next(&source, &m, &index))
+        if (index % threads == s->index && !send_one(s, &m, index)) {
+            s->unsent_from = index;
+            break;
+        }
     s->damaged = source.damaged;
+    s->ended_ns = salvo_load_now_ns();
+}
+
+/* Was due, and never sent: infinitely late. Whose fault that is, its lateness tells. */
+static uint64_t never_sent(salvo_bench_sender *s, const salvo_load_message *m)
+{
+    uint64_t due_ns = s->run->start_ns + m->at_ns;
+    uint64_t ideal_ns = s->pace.free_ns > due_ns ? s->pace.free_ns : due_ns;
+    uint64_t late_ns = s->ended_ns > ideal_ns ? s->ended_ns - ideal_ns : 0;
+    salvo_histogram_record(s->pace.lateness, late_ns, 1);
+    salvo_bench_count(&s->slot->offered, 1);
+    salvo_bench_count(&s->slot->refused, 1);
+    if (m->value_bytes >= 8)
+        salvo_bench_count(&s->slot->stamped, 1);
+    s->never_sent++;
+    return late_ns;
+}
+
+void salvo_bench_count_unsent(salvo_bench_run *run)
+{
+    enum { LOOK_EVERY = 1 << 16, GENERATOR_NS = 100000000 };
+    salvo_load_source source = salvo_load_begin(&run->options->load);
+    salvo_load_message m;
+    uint64_t index, count = 0, late_ns = 0, one_ns;
+    while (salvo_load_next(&source, &m, &index)) {
+        salvo_bench_sender *s = &run->senders[index % run->options->threads];
+        run->interrupted = index % LOOK_EVERY == 0 && salvo_cli_signals() > 0;
+        if (run->interrupted)
+            return;
+        if (index < s->unsent_from || m.at_ns < run->warmup_ns)
+            continue;
+        one_ns = never_sent(s, &m);
+        late_ns = one_ns > late_ns ? one_ns : late_ns;
+        count++;
+    }
+    if (count != 0)
+        salvo_cli_say("bench: %llu messages were due and not sent %llu s after the load's end, "
+                      "because %s; they count as refused", (unsigned long long)count,
+                      (unsigned long long)run->options->drain_s,
+                      late_ns > GENERATOR_NS ? "the generator cannot make so many"
+                                             : "sends before them were blocked");
 }
 
 void *salvo_bench_send(void *context)

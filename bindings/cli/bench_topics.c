@@ -55,7 +55,7 @@ void salvo_bench_remove_topics(const salvo_bench_options *o, salvo_config *confi
     for (size_t i = 0; !o->existing && i < o->topics; i++) {
         char name[256];
         salvo_bench_topic_name(o, i, name, sizeof name);
-        if (salvo_topic_delete(config, name, REMOVE_MS) == 0)
+        if (salvo_topic_delete(config, name, salvo_cli_signals() > 0 ? 1000 : REMOVE_MS) == 0)
             continue;
         salvo_cli_say("bench: topic %s could not be removed: %s", name, salvo_last_error());
         return; /* the others would not fare better, and each attempt takes its time */

@@ -149,29 +149,18 @@ static void join_sender(salvo_bench_run *run, const salvo_bench_sender *s,
                         salvo_progress *progress)
 {
     for (;;) {
-        uint64_t until_ns = salvo_load_unix_ns() + LOOK_NS;
+        uint64_t until_ns = salvo_load_now_ns() + LOOK_NS;
         struct timespec until = {.tv_sec = (time_t)(until_ns / SECOND_NS),
                                  .tv_nsec = (long)(until_ns % SECOND_NS)};
-        if (pthread_timedjoin_np(s->thread, NULL, &until) != ETIMEDOUT)
-            return;
+        int err = pthread_clockjoin_np(s->thread, NULL, CLOCK_MONOTONIC, &until);
         run->interrupted = run->interrupted || salvo_cli_signals() > 0;
-        bool overdue = !run->interrupted && salvo_load_now_ns() > drained_ns(run);
-        atomic_store_explicit(&run->overdue, overdue, RELAXED);
-        if (run->interrupted || overdue) /* release: pairs with salvo_bench_overdue() */
-            atomic_store_explicit(&run->stop, true, memory_order_release);
+        if (err != ETIMEDOUT)
+            return;
+        run->overdue = salvo_load_now_ns() > drained_ns(run);
+        if (run->interrupted || run->overdue)
+            atomic_store_explicit(&run->stop, true, RELAXED);
         salvo_progress_step(progress, run->producer);
     }
-}
-
-static void say_never_sent(const salvo_bench_run *run)
-{
-    uint64_t count = 0;
-    for (unsigned i = 0; i < run->options->threads; i++)
-        count += run->senders[i].never_sent;
-    if (count != 0)
-        salvo_cli_say("bench: %llu messages were due and not sent %llu s after the last was, "
-                      "because sends before them were blocked; they count as refused",
-                      (unsigned long long)count, (unsigned long long)run->options->drain_s);
 }
 
 void salvo_bench_watch(salvo_bench_run *run)
@@ -190,15 +179,26 @@ void salvo_bench_watch(salvo_bench_run *run)
     for (unsigned i = 0; i < run->options->threads; i++)
         join_sender(run, &run->senders[i], &progress);
     salvo_progress_end(&progress);
-    say_never_sent(run);
+    if (run->overdue && !run->interrupted)
+        salvo_bench_count_unsent(run);
+}
+
+/* In slices: a signal ends it. */
+static int drain(salvo_bench_run *run)
+{
+    int err;
+    do {
+        err = salvo_flush(run->producer, LOOK_NS / 1000000);
+        run->interrupted = run->interrupted || salvo_cli_signals() > 0;
+    } while (err == SALVO_ERR_TIMEOUT && !run->interrupted &&
+             salvo_load_now_ns() < drained_ns(run));
+    return err;
 }
 
 void salvo_bench_settle(salvo_bench_run *run)
 {
     salvo_close_report report = {0};
-    uint64_t now_ns = salvo_load_now_ns(), until_ns = drained_ns(run);
-    uint64_t rest_ms = until_ns > now_ns + 100000000 ? (until_ns - now_ns) / 1000000 : 100;
-    int err = salvo_flush(run->producer, run->interrupted ? 100 : rest_ms);
+    int err = drain(run);
     salvo_bench_read_end(run);
     run->cpu_ns = process_cpu_ns() - run->cpu_begin_ns;
     run->own_ns = own_cpu_ns(run) - run->own_begin_ns;
@@ -215,7 +215,7 @@ void salvo_bench_settle(salvo_bench_run *run)
         run->stages[s] = fresh;
     }
     if (err != 0 && !run->interrupted)
-        salvo_cli_say("bench: not all was delivered %llu s after the last message; the rest counts "
+        salvo_cli_say("bench: not all was delivered %llu s after the load's end; the rest counts "
                       "as infinite", (unsigned long long)run->options->drain_s);
     if (salvo_close(run->producer, 0, &report) != 0 && report.undelivered == 0)
         salvo_cli_say("bench: the producer did not close as it should");

@@ -15,6 +15,7 @@
 
 #define FILE_MOST (256u << 20)
 #define LATE_PART 10u /* of the latency shown: more than its tenth is too late */
+#define LATE_NS 100000000u /* where nothing is shown */
 
 static const struct {
     const char *name, *member;
@@ -207,6 +208,19 @@ static const char *finite_percentile(const json_t *column, uint64_t *ns)
     return NULL;
 }
 
+static json_t *why_late(uint64_t late_ns, const char *column, const char *name, uint64_t shown_ns)
+{
+    char why[200];
+    int n = snprintf(why, sizeof why, "the generator was late: p99 of its lateness is %.1f us, ",
+                     (double)late_ns / 1e3);
+    if (name)
+        snprintf(why + n, sizeof why - (size_t)n, "more than a tenth of the %s of `%s`, %.1f us",
+                 name, column, (double)shown_ns / 1e3);
+    else
+        snprintf(why + n, sizeof why - (size_t)n, "and most of `%s` never came", column);
+    return json_string(why);
+}
+
 void salvo_result_judge(json_t *result)
 {
     static const char *const judged[] = {"accepted", "acknowledged", "consumed"};
@@ -218,17 +232,13 @@ void salvo_result_judge(json_t *result)
     for (size_t i = 0; i < sizeof judged / sizeof *judged; i++) {
         json_t *column = json_object_get(columns, judged[i]);
         const char *name = column ? finite_percentile(column, &shown) : NULL;
-        if (!name || late <= shown / LATE_PART)
+        if (!column || late <= (name ? shown / LATE_PART : LATE_NS))
             continue;
         json_object_set_new(column, "invalid", json_true());
         if (strcmp(judged[i], salvo_result_main_column(result)) != 0 ||
             !json_is_true(json_object_get(result, "valid")))
             continue;
-        char why[200];
-        snprintf(why, sizeof why, "the generator was late: p99 of its lateness is %.1f us, more "
-                 "than a tenth of the %s of `%s`, %.1f us", (double)late / 1e3, name, judged[i],
-                 (double)shown / 1e3);
         json_object_set_new(result, "valid", json_false());
-        json_object_set_new(result, "invalid_because", json_string(why));
+        json_object_set_new(result, "invalid_because", why_late(late, judged[i], name, shown));
     }
 }

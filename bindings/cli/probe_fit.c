@@ -242,7 +242,7 @@ salvo_fit_window salvo_fit_flows(const salvo_fit_flow *flows, size_t count,
     return best;
 }
 
-double salvo_fit_pauses(const salvo_fit_flow *flows, size_t count)
+salvo_fit_pause_rates salvo_fit_pauses(const salvo_fit_flow *flows, size_t count)
 {
     double tt = 0, tb = 0, bb = 0, tc = 0, bc = 0;
     for (size_t i = 0; i < count; i++) {
@@ -256,9 +256,13 @@ double salvo_fit_pauses(const salvo_fit_flow *flows, size_t count)
         bc += bytes * flows[i].pauses;
     }
     double both = tt * bb - tb * tb, with_time = tc * bb - bc * tb, with_bytes = bc * tt - tc * tb;
-    if (bb <= 0 || with_bytes < 0)
-        return 0;
-    return both > 0 && with_time >= 0 ? with_bytes / both : bc / bb;
+    if (bb <= 0)
+        return (salvo_fit_pause_rates){0};
+    if (with_bytes < 0)
+        return (salvo_fit_pause_rates){.per_ns = tc / tt};
+    if (both <= 0 || with_time < 0)
+        return (salvo_fit_pause_rates){.per_byte = bc / bb};
+    return (salvo_fit_pause_rates){with_bytes / both, with_time / both};
 }
 
 /* ---- Quantiles ---- */

@@ -58,9 +58,13 @@ salvo_fit_window salvo_fit_flows(const salvo_fit_flow *flows, size_t count,
                                  const salvo_fit_cost *service, const salvo_fit_client *client,
                                  uint32_t most);
 
-/* Pauses a byte that flows of one request in flight tell, apart from those that come with time
- * (least squares of their counts, neither part below 0). 0: there were none. */
-double salvo_fit_pauses(const salvo_fit_flow *flows, size_t count);
+typedef struct salvo_fit_pause_rates {
+    double per_byte, per_ns;
+} salvo_fit_pause_rates;
+
+/* What flows of one request in flight tell of pauses: those that come with bytes and those that
+ * come with time (least squares of their counts, neither below 0). */
+salvo_fit_pause_rates salvo_fit_pauses(const salvo_fit_flow *flows, size_t count);
 
 /* Sorts values; size quantiles at equal steps of probability. */
 void salvo_fit_quantiles(int64_t *values, size_t count, int64_t *table, size_t size);

@@ -18,6 +18,7 @@ enum { OVERSHOOT_STEPS = 101, STALL_STEPS = 101 };
 #define STALL_NS 20000000.0 /* an excess above this, and above ten times the request, is a stall */
 #define LIBRARY_LEAST_NS 300.0
 #define TIB 1099511627776.0
+#define HOUR_NS 3.6e12
 #define HOST_LEAST_NS 5000.0 /* the kernel counts in ticks: less is noise */
 
 static double at_least(double value, double least)
@@ -402,15 +403,32 @@ static json_t *client_of(const salvo_probing *p, json_t *machine)
                      "overshoot_ns", table_of(p->overshoot, OVERSHOOT_STEPS));
 }
 
-static void add_pauses(const salvo_probing *p, json_t *model)
+static json_t *times_of(double how_often, const char *name, int64_t *values, size_t count)
 {
     int64_t lengths[STALL_STEPS];
-    double per_byte = salvo_fit_pauses(p->flows, p->flow_count);
-    if (p->noise.pause_count == 0 || per_byte <= 0)
-        return;
-    salvo_fit_quantiles(p->noise.pauses_ns, p->noise.pause_count, lengths, STALL_STEPS);
-    json_object_set_new(model, "pauses", json_pack("{so so}", "per_tib", whole(per_byte * TIB),
-                                                   "duration_ns", table_of(lengths, STALL_STEPS)));
+    salvo_fit_quantiles(values, count, lengths, STALL_STEPS);
+    return json_pack("{so so}", name, whole(how_often), "duration_ns",
+                     table_of(lengths, STALL_STEPS));
+}
+
+/* Stalls of single requests, and pauses that came with time; apart from those with load. */
+static void add_rests(const salvo_probing *p, json_t *model)
+{
+    salvo_fit_pause_rates rates = salvo_fit_pauses(p->flows, p->flow_count);
+    size_t paused = p->noise.pause_count, count = p->stall_count;
+    int64_t *all = salvo_cli_alloc((count + paused + 1) * sizeof *all);
+    double per_hour = (double)count * HOUR_NS / at_least((double)p->observed_ns, 1);
+    for (size_t i = 0; i < count; i++)
+        all[i] = p->stalls[i];
+    for (size_t i = 0; i < paused && rates.per_ns > 0; i++)
+        all[count++] = p->noise.pauses_ns[i];
+    if (count != 0)
+        json_object_set_new(model, "stalls", times_of(per_hour + rates.per_ns * HOUR_NS,
+                                                      "per_hour", all, count));
+    if (paused != 0 && rates.per_byte > 0)
+        json_object_set_new(model, "pauses", times_of(rates.per_byte * TIB, "per_tib",
+                                                      p->noise.pauses_ns, paused));
+    free(all);
 }
 
 static void add_pace(const salvo_probing *p, json_t *model)
@@ -439,15 +457,7 @@ json_t *salvo_probing_model(const salvo_probing *p)
         settings, "brokers", (int)p->brokers, "partitions", (int)p->partitions, "connections",
         (int)p->brokers, "window", (int)p->window.window, "servers", (int)p->window.servers,
         "service", service_of(p), "measured", measured_of(p));
-    if (p->stall_count != 0) {
-        int64_t lengths[STALL_STEPS];
-        salvo_fit_quantiles(p->stalls, p->stall_count, lengths, STALL_STEPS);
-        double per_hour = (double)p->stall_count * 3.6e12 / at_least((double)p->observed_ns, 1);
-        json_object_set_new(model, "stalls", json_pack("{so so}", "per_hour", whole(per_hour),
-                                                       "duration_ns",
-                                                       table_of(lengths, STALL_STEPS)));
-    }
-    add_pauses(p, model);
+    add_rests(p, model);
     add_pace(p, model);
     json_object_set_new(
         model, "limit",

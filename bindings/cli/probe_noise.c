@@ -8,11 +8,11 @@
 #include "cli.h"
 #include "probe_fit.h"
 
+#include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define PAUSE_NS 3000000.0
-enum { SLICE_LEAST = 5, FLOW_LEAST = 100 };
+enum { SLICE_LEAST = 5, FLOW_LEAST = 100, PACE_LEAST = 10, PACE_MOST = 1000000 };
 
 static int64_t *grow(int64_t *values, size_t count, size_t more)
 {
@@ -50,7 +50,8 @@ static void keep_pace(salvo_noise *n, double of_flow)
 {
     n->pace_permille = salvo_cli_realloc(n->pace_permille,
                                          (n->pace_count + 1) * sizeof *n->pace_permille);
-    n->pace_permille[n->pace_count++] = (uint32_t)(of_flow * 1000 + 0.5);
+    double permille = fmin(fmax(of_flow * 1000, PACE_LEAST), PACE_MOST);
+    n->pace_permille[n->pace_count++] = (uint32_t)(permille + 0.5);
 }
 
 /* The slices in turn; returns how many residuals there are. */
@@ -63,6 +64,8 @@ static size_t keep_slices(salvo_noise *n, const salvo_noise_request *requests, s
         for (to = from; to < count && requests[to].ended_ns / NOISE_SLICE_NS == slice; to++) {}
         double own = to - from < SLICE_LEAST ? middle
                                              : middle_of(requests + from, to - from, scratch);
+        if (met_pause(own, middle)) /* pauses tell that */
+            own = middle;
         keep_pace(n, own / middle);
         for (size_t i = from; i < to; i++)
             if (!met_pause((double)requests[i].took_ns, middle))

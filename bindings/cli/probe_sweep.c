@@ -115,14 +115,15 @@ static int play_flow(salvo_probing *p, salvo_fit_flow *f, uint64_t length_ns,
     uint64_t slice_ns = length_ns / SLICES, now_ns = salvo_cli_now_ns(), begin_ns = now_ns;
     while (status == 0 && now_ns < begin_ns + length_ns) {
         int n = salvo_probe_wait(p->probe, now_ns + 100 * MS, samples, SAMPLES);
-        uint64_t before_these = s.requests;
+        uint64_t before_these = s.requests, was;
         now_ns = salvo_cli_now_ns();
         if (n < 0)
             return salvo_probing_failed("the driver gave up its connection", n);
         for (int i = 0; i < n; i++) {
             salvo_probing_note(p, &samples[i]);
+            was = s.requests;
             came_back(p, f, &s, samples[i].batch);
-            if (kept < FLOW_SAMPLES)
+            if (s.requests != was && samples[i].status == 0 && kept < FLOW_SAMPLES)
                 requests[kept++] = (salvo_noise_request){
                     (int64_t)(samples[i].end_ns - samples[i].begin_ns),
                     (int64_t)(samples[i].end_ns - begin_ns)};

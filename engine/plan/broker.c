@@ -112,7 +112,9 @@ static uint64_t service_ns(plan_world *w, plan_node *node, const plan_request *q
     uint64_t least = (w->broker.service.base_ns - sooner_ns) / 4 + 1;
     ns -= (int64_t)sooner_ns;
     uint64_t floored = ns < (int64_t)least ? least : (uint64_t)ns;
-    return floored * node->slow_permille / 1000 * pace_permille(w, node) / 1000 + 1;
+    unsigned __int128 slowed = (unsigned __int128)floored * node->slow_permille / 1000 *
+                               pace_permille(w, node) / 1000;
+    return slowed < TIB * 1000 ? (uint64_t)slowed + 1 : TIB * 1000; /* twelve days are for ever */
 }
 
 /* Nothing is answered until then; what is being served takes so much longer. */

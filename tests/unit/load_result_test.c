@@ -99,6 +99,7 @@ static void test_a_late_generator_is_not_believed(void **state)
     assert_false(valid(result_of(110000, 1000000, 0)));
     assert_false(valid(result_of(110000, 1000000, 50))); /* p99 is never; p50 is what there is */
     assert_true(valid(result_of(110000, 1000000, 200))); /* no lateness explains this */
+    assert_false(valid(result_of(110000000, 1000000, 200))); /* this one may */
     json_t *result = result_of(90000, 1000000, 0); /* but `accepted` is all lateness */
     json_t *columns = json_object_get(result, "columns");
     assert_true(json_is_true(json_object_get(json_object_get(columns, "accepted"), "invalid")));

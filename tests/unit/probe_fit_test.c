@@ -173,12 +173,19 @@ static void pauses_come_with_bytes(void **state)
         }
         flows[3] = (salvo_fit_flow){.bytes = 100, .in_flight = 8, .took_ns = 4e9,
                                     .requests = 10, .pauses = 100000};
-        near(salvo_fit_pauses(flows, 4) * 1e9, per_byte * 1e9, 0.001);
+        salvo_fit_pause_rates found = salvo_fit_pauses(flows, 4);
+        near(found.per_byte * 1e9, per_byte * 1e9, 0.001);
+        near(found.per_ns * 1e9, 10, 0.001);
     }
     for (int i = 0; i < 3; i++) /* fewer with time: all of them are the bytes' */
         flows[i].pauses = 1e-8 * bytes[i] * flows[i].requests - 1;
-    assert_true(salvo_fit_pauses(flows, 3) > 0.9e-8);
-    assert_true(salvo_fit_pauses(flows, 0) == 0);
+    assert_true(salvo_fit_pauses(flows, 3).per_byte > 0.9e-8);
+    assert_true(salvo_fit_pauses(flows, 3).per_ns == 0);
+    for (int i = 0; i < 3; i++) /* fewer with bytes: all are time's */
+        flows[i].pauses = 40 - 1e-9 * bytes[i] * flows[i].requests;
+    assert_true(salvo_fit_pauses(flows, 3).per_byte == 0);
+    near(salvo_fit_pauses(flows, 3).per_ns * 1e9, 9.9, 0.02);
+    assert_true(salvo_fit_pauses(flows, 0).per_ns == 0);
 }
 
 static void quantiles_are_equal_steps(void **state)

@@ -57,6 +57,12 @@ static void a_pause_is_no_residual(void **state)
     salvo_noise_residuals(&n, table);
     assert_int_equal(table[NOISE_TABLE - 1], 2400 * US);
     salvo_noise_free(&n);
+    n = (salvo_noise){0};
+    for (int i = 50; i < 100; i++)
+        requests[i].took_ns = 4500 * US; /* a whole slice of them */
+    assert_int_equal(salvo_noise_add(&n, requests, COUNT, 0), 51);
+    assert_int_equal(n.pace_permille[1], 1000); /* is not told again */
+    salvo_noise_free(&n);
 }
 
 static void flows_weigh_alike(void **state)
