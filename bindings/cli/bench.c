@@ -128,7 +128,7 @@ static int run(int argc, char **argv)
         return salvo_bench_compare(argc - 1, argv + 1);
     if (argc > 1 && strcmp(argv[1], "merge") == 0)
         return salvo_bench_merge(argc - 1, argv + 1);
-    salvo_bench_options o = {.threads = 1, .topics = 1, .seed = 1, .drain_s = 30};
+    salvo_bench_options o = {.threads = 1, .seed = 1, .drain_s = 30};
     int status = salvo_bench_parse(argc, argv, &o);
     if (status == CLI_OK)
         status = o.write_schedule ? write_schedule(&o) : measure(&o);

@@ -31,14 +31,14 @@ const char salvo_bench_help[] =
     "      --payload WHAT        random (default), text, ratio:R (compressible so), file:PATH\n"
     "      --keys KEYS           0 (default: no key), 1000, 1000:zipf, 1000:zipf:1.2\n"
     "      --threads N           that send; default 1\n"
-    "      --topics N            default 1\n"
+    "      --topics N            default 1, or as many as a trace has\n"
     "      --duration TIME       measured: 10s (default), 500ms, 2m\n"
     "      --warmup TIME         before it, not measured; default 2s\n"
     "      --seed N              same seed, same load; default 1\n"
     "      --write-schedule FILE write the load to a file and send nothing\n"
     "      --schedule FILE       play such a file instead of all of the above but --threads and\n"
     "                            --topics\n"
-    "      --trace FILE          play a trace of salvo record: its times, sizes and keys;\n"
+    "      --trace FILE          play a trace of salvo record: its times, sizes, keys, topics;\n"
     "                            --warmup is then its first part, default 0\n"
     "      --scale X             play the trace X times as fast; default 1\n"
     "      --scenario FILE       lines such as `rate = 50k` and `consume`: options of this list;\n"
@@ -380,6 +380,9 @@ int salvo_bench_parse(int argc, char **argv, salvo_bench_options *o)
     free(words);
     if (status == CLI_OK)
         status = o->trace ? play_trace(o) : o->schedule ? play_file(o) : describe(o);
+    if (o->topics == 0) /* not told */
+        o->topics = o->load.file_topics ? o->load.file_topic_count : 1;
+    o->topics = o->topics < BENCH_TOPICS_MOST ? o->topics : BENCH_TOPICS_MOST;
     if (status == CLI_OK && o->scale > 0 && !o->trace)
         status = salvo_cli_usage("bench", "--scale is for --trace; use --rate");
     return status == CLI_OK ? check(o) : status;

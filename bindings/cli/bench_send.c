@@ -67,6 +67,11 @@ static void note(salvo_bench_slot *slot, const salvo_load_message *m, int err, u
     atomic_store_explicit(&slot->last_accepted_ns, now_ns, RELAXED);
 }
 
+static uint64_t topic_of(const salvo_bench_run *run, const salvo_load_message *m, uint64_t index)
+{
+    return (m->topic == SALVO_LOAD_IN_TURN ? index : m->topic) % run->options->topics;
+}
+
 /* A system that takes nothing must not hold us when the run is over, so a wait for room lasts for
  * BENCH_BLOCK_MS and is taken up again, for send_timeout_ms in all. */
 static int send_message(salvo_bench_sender *s, salvo_topic topic, const salvo_message *message,
@@ -99,7 +104,7 @@ static bool send_one(salvo_bench_sender *s, const salvo_load_message *m, uint64_
     uint64_t begin = salvo_pace_wait(&s->pace, m->at_ns, measured);
     if (begin == 0)
         return false;
-    int err = send_message(s, run->topics[index % run->options->topics], &message, begin);
+    int err = send_message(s, run->topics[topic_of(run, m, index)], &message, begin);
     uint64_t end = salvo_pace_called(&s->pace, begin);
     if (stamped)
         memcpy(value, saved, sizeof saved);

@@ -85,6 +85,7 @@ void salvo_load_free(salvo_load *load)
     if (load->file)
         munmap((void *)(uintptr_t)load->file, load->file_bytes);
     json_decref(load->file_header);
+    free(load->file_topics);
     salvo_load_sizes_free(&load->sizes);
     *load = (salvo_load){0};
 }

@@ -156,6 +156,7 @@ bool salvo_load_next(salvo_load_source *s, salvo_load_message *m, uint64_t *inde
         m->value_bytes = salvo_load_sizes_draw(&s->load->sizes, &s->size);
         m->key = salvo_load_keys_draw(&s->load->keys, &s->key);
     }
+    m->topic = s->load->file_topics ? s->load->file_topics[s->index] : SALVO_LOAD_IN_TURN;
     s->last_ns = m->at_ns;
     *index = s->index++;
     return true;

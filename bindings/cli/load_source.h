@@ -17,11 +17,13 @@
 
 #define SALVO_LOAD_STEPS 64
 #define SALVO_LOAD_RATE_MOST 1e8
+#define SALVO_LOAD_IN_TURN UINT32_MAX
 
 typedef struct salvo_load_message {
     uint64_t at_ns; /* since the start of the run */
     uint32_t value_bytes;
     uint32_t key; /* 0: none */
+    uint32_t topic; /* its index in a trace, or SALVO_LOAD_IN_TURN */
 } salvo_load_message;
 
 typedef struct salvo_load_step {
@@ -44,6 +46,8 @@ typedef struct salvo_load {
     size_t file_bytes;
     uint64_t file_messages;
     json_t *file_header;
+    uint16_t *file_topics; /* of each message of a trace */
+    uint32_t file_topic_count;
 } salvo_load;
 
 /* A time in seconds, or with s, ms, m (minutes); up to a million seconds. */

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Playing a trace of `salvo record` as a load: its times (divided by a scale), sizes and hashed
- * keys. Messages that were refused or blocked are demand and are played too. The whole is read and
- * checked first; the records become those of a schedule in memory.
+ * Playing a trace of `salvo record` as a load: its times (divided by a scale), sizes, hashed keys
+ * and topics. Messages that were refused or blocked are demand and are played too. The whole is
+ * read and checked first; the records become those of a schedule in memory.
  */
 #include "load_source.h"
 #include "load_trace_file.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -30,7 +31,9 @@ static bool grow(salvo_load *load, size_t bytes)
         return false;
     load->file = memory;
     load->file_bytes = room;
-    return true;
+    uint16_t *topics = realloc(load->file_topics, room / RECORD_BYTES * sizeof *topics);
+    load->file_topics = topics ? topics : load->file_topics;
+    return topics != NULL;
 }
 
 static void put_little(unsigned char *to, uint64_t value, int bytes)
@@ -58,7 +61,7 @@ static const char *take(salvo_load *load, const salvo_trace_record *r, double sc
     put_little(to, *last_ns, 8);
     put_little(to + 8, r->value_bytes, 4);
     put_little(to + 12, r->key, 4);
-    load->file_messages++;
+    load->file_topics[load->file_messages++] = r->topic;
     return NULL;
 }
 
@@ -80,6 +83,7 @@ bool salvo_load_open_trace(salvo_load *load, const char *path, double scale, cha
             break;
         }
     }
+    load->file_topic_count = file.topic_count;
     salvo_trace_close(&file);
     if (got == 0 && load->file_messages == 0) {
         snprintf(error, error_size, "%s: it holds no messages", path);

@@ -131,6 +131,11 @@ gzip.open('t.trace', 'wb').write(trace)
 open('plain.trace', 'wb').write(trace)
 open('cut.trace', 'wb').write(open('t.trace', 'rb').read()[:1000])
 open('back.trace', 'wb').write(trace + records[3])
+three = trace[:4096].replace(b'["a"]', b'["a", "b", "c"]').rstrip().ljust(4095) + b'\n'
+for i in range(2000): # 14 of 20 for the first, 5 for the second
+    topic = 0 if i % 20 < 14 else 1 if i % 20 < 19 else 2
+    three += struct.pack('<QIIHHI', i * 1000000, 50, 0, topic, 0, 0)
+open('three.trace', 'wb').write(three)
 PY
 bench --trace t.trace --scale 2 --warmup 200ms --out t.json
 status_is 0
@@ -145,6 +150,11 @@ for wrong in cut:'it is cut or damaged' back:'times go backwards'; do
     err_lines 1
     err_has "${wrong#*:}"
 done
+bench --trace three.trace --scale 4 --out t.json
+status_is 0
+is t.json load.topics 3
+bench --trace three.trace --scale 4 --topics 2 --out t.json
+is t.json load.topics 2
 bench --trace a.json
 status_is 1
 err_has 'not a trace'
@@ -242,6 +252,16 @@ status_is 0
 is p.json load.partitions 3
 run bench --quiet --broker memory --rate 200 --duration 1s --partitions 3 --existing t
 status_is 2
+if [ -n "${SALVO_TEST_REDIS:-}" ] && command -v redis-cli >/dev/null; then
+    redis-cli -u "$SALVO_TEST_REDIS" del bench-three-{0,1,2} >/dev/null
+    run bench --quiet --broker redis -s "redis_url=$SALVO_TEST_REDIS" --trace three.trace \
+        --scale 4 --existing bench-three
+    status_is 0
+    for want in 0:1401 1:501 2:101; do
+        redis-cli -u "$SALVO_TEST_REDIS" xlen "bench-three-${want%:*}" >out
+        out_has "^${want#*:}\$" # each in the topic that it had, after a first one
+    done
+fi
 gone kafka kafka_bootstrap_servers "${SALVO_TEST_KAFKA:-}"
 gone redis redis_url "${SALVO_TEST_REDIS:-}"
 gone rabbitmq rabbitmq_url "${SALVO_TEST_RABBITMQ:-}"
