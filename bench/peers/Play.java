@@ -38,6 +38,15 @@ final class Play {
         void drain();
     }
 
+    /**
+     * What was known in one second of the measured part: the sending thread counts the first two,
+     * the one that takes outcomes the others. The last second has what came after it, too.
+     */
+    private static final class Second {
+        long offered, accepted, failed;
+        final Histogram acknowledged = histogram();
+    }
+
     private final ByteBuffer records;
     private final JsonNode header;
     private final long messages;
@@ -46,7 +55,8 @@ final class Play {
     private final Map<String, String> settings = new HashMap<>();
     private final Set<String> asked = new HashSet<>();
     private final Histogram call = histogram(), accepted = histogram();
-    private final Histogram acknowledged = histogram(), lateness = histogram();
+    private final Histogram lateness = histogram();
+    private final Second[] seconds;
     private long offered, acceptedCount, failed, inAll = 1, callNs, startNs, lastNs; // 1: the first
 
     static void die(String text) {
@@ -75,6 +85,8 @@ final class Play {
         }
         records = file;
         warmupNs = (long) (header.path("warmup_s").asDouble() * 1e9);
+        seconds = new Second[(int) Math.ceil(header.path("duration_s").asDouble())];
+        Arrays.setAll(seconds, i -> new Second());
         block = fill(header.path("payload").asText(), header.path("seed").asLong());
         for (String argument : arguments) {
             String[] parts = argument.split("=", 2);
@@ -138,6 +150,11 @@ final class Play {
         return Arrays.copyOfRange(block, at, at + size);
     }
 
+    private Second secondOf(long now) {
+        long second = Math.max(0, now - startNs - warmupNs) / 1_000_000_000;
+        return seconds[(int) Math.min(second, seconds.length - 1)];
+    }
+
     /** An outcome, each accepted message once; from one thread. */
     void settled(long atNs, boolean good) {
         long now = System.nanoTime();
@@ -147,9 +164,10 @@ final class Play {
         }
         lastNs = now;
         if (good) {
-            acknowledged.recordValue(bounded(now - startNs - atNs));
+            secondOf(now).acknowledged.recordValue(bounded(now - startNs - atNs));
         } else {
             failed++;
+            secondOf(now).failed++;
         }
     }
 
@@ -158,12 +176,15 @@ final class Play {
     }
 
     private void note(long atNs, long begin, long end, boolean taken) {
+        Second second = secondOf(end);
         offered++;
+        second.offered++;
         callNs += end - begin;
         lateness.recordValue(bounded(begin - startNs - atNs));
         call.recordValue(bounded(end - begin));
         if (taken) {
             acceptedCount++;
+            second.accepted++;
             accepted.recordValue(bounded(end - startNs - atNs));
         }
     }
@@ -235,6 +256,14 @@ final class Play {
     private void write(String name, String version, String out, long cpuNs) throws IOException {
         long durationNs = (long) (header.path("duration_s").asDouble() * 1e9);
         ObjectNode summary = new ObjectMapper().createObjectNode();
+        Histogram acknowledged = histogram();
+        for (Second second : seconds) {
+            acknowledged.add(second.acknowledged);
+            summary.withArray("over_time").addObject().put("offered", second.offered)
+                    .put("accepted", second.accepted).put("failed", second.failed)
+                    .put("acknowledged", second.acknowledged.getTotalCount())
+                    .put("hdr", encode(second.acknowledged));
+        }
         summary.put("client", name).put("version", version).put("offered", offered)
                 .put("accepted", acceptedCount)
                 .put("acknowledged", acknowledged.getTotalCount()).put("failed", failed)

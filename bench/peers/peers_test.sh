@@ -46,5 +46,37 @@ for player in "${players[@]}"; do
     done
 done
 [ "$(grep -c ' 1000$' first)" -eq 3 ] || { echo "not 1,000 messages each"; exit 1; }
+# What became known in each second is all that became known. The Python player without a client.
+see_seconds() { # SUMMARY: 500 messages of warm-up and 2,000 in two seconds
+    python3 - "$1" <<'PY'
+import json, sys
+s = json.load(open(sys.argv[1]))
+assert s["offered"] == s["accepted"] == s["acknowledged"] == 2000, s["acknowledged"]
+assert len(s["over_time"]) == 2
+for name in ("offered", "accepted", "acknowledged", "failed"):
+    assert sum(second[name] for second in s["over_time"]) == s[name], name
+assert all(900 <= second["acknowledged"] <= 1100 for second in s["over_time"]), s["over_time"]
+PY
+}
+if command -v python3 >/dev/null; then
+    cat >peer.py <<'PY'
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+import play, time
+play.encode = lambda values: str(len(values))
+player = play.Player("none", "0")
+def send(at_ns, value, key):
+    player.settled(at_ns, True)
+    return True
+play.play(player, send, time.sleep, lambda _: None)
+PY
+    echo | python3 peer.py "$here" plain summary >/dev/null
+    see_seconds summary
+    if [ -n "${SALVO_TEST_REDIS:-}" ] && [ -x "$peers/redis_hiredis" ]; then
+        echo | "$peers/redis_hiredis" plain summary address="$SALVO_TEST_REDIS" \
+            topic=salvo-peers-test window=64 >/dev/null
+        see_seconds summary
+    fi
+fi
 cat first
 echo "${#players[@]} players agree"

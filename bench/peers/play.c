@@ -10,6 +10,7 @@
 #include "load_payload.h"
 #include "load_source.h"
 
+#include <math.h>
 #include <salvo/histogram.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -24,6 +25,13 @@ typedef struct play_counts {
     uint64_t offered, accepted, acknowledged, failed, settled_in_all, acknowledged_in_all;
 } play_counts;
 
+/* What was known in one second of the measured part: the sending thread counts the first two, the
+ * one that takes outcomes the others. The last second has what came after it, too. */
+typedef struct play_second {
+    uint64_t offered, accepted, failed;
+    salvo_histogram *acknowledged;
+} play_second;
+
 struct play {
     const play_client *client;
     char **settings;
@@ -34,7 +42,9 @@ struct play {
     uint64_t start_ns, start_unix_ns, warmup_ns;
     play_counts counts;
     uint64_t call_ns, last_ns; /* of the last outcome */
-    salvo_histogram *call, *accepted, *acknowledged, *lateness;
+    salvo_histogram *call, *accepted, *lateness;
+    play_second *seconds;
+    size_t second_count;
 };
 
 void play_die(const char *format, ...)
@@ -82,6 +92,13 @@ void play_queue_init(play_queue *queue, uint64_t room)
         play_die("a window of %llu messages: no memory", (unsigned long long)room);
 }
 
+static play_second *second_of(const play *p, uint64_t now_ns)
+{
+    uint64_t from_ns = p->start_ns + p->warmup_ns;
+    size_t i = now_ns > from_ns ? (size_t)((now_ns - from_ns) / 1000000000u) : 0;
+    return &p->seconds[i < p->second_count ? i : p->second_count - 1];
+}
+
 void play_settled(play *p, uint64_t at_ns, bool acknowledged)
 {
     uint64_t now = salvo_load_now_ns();
@@ -90,12 +107,14 @@ void play_settled(play *p, uint64_t at_ns, bool acknowledged)
     if (at_ns < p->warmup_ns)
         return;
     p->last_ns = now;
+    play_second *second = second_of(p, now);
     if (!acknowledged) {
         p->counts.failed++;
+        second->failed++;
         return;
     }
     p->counts.acknowledged++;
-    salvo_histogram_record(p->acknowledged, now - p->start_ns - at_ns, 1);
+    salvo_histogram_record(second->acknowledged, now - p->start_ns - at_ns, 1);
 }
 
 /* --- the load ------------------------------------------------------------------------------ */
@@ -171,13 +190,16 @@ static uint64_t wait_for(play *p, void *state, uint64_t due_ns, uint64_t index)
 static void note(play *p, uint64_t at_ns, uint64_t begin, uint64_t end, bool accepted)
 {
     uint64_t due_ns = p->start_ns + at_ns;
+    play_second *second = second_of(p, end);
     p->counts.offered++;
+    second->offered++;
     p->call_ns += end - begin;
     salvo_histogram_record(p->lateness, begin - due_ns, 1);
     salvo_histogram_record(p->call, end - begin, 1);
     if (!accepted)
         return;
     p->counts.accepted++;
+    second->accepted++;
     salvo_histogram_record(p->accepted, end - due_ns, 1);
 }
 
@@ -247,6 +269,28 @@ static void add_histogram(json_t *summary, const char *name, const salvo_histogr
     free(text);
 }
 
+/* The seconds, and all acknowledgements as their sum. */
+static void add_seconds(json_t *summary, const play *p)
+{
+    salvo_histogram *sum = salvo_histogram_new(3);
+    json_t *seconds = json_array();
+    for (size_t i = 0; i < p->second_count && sum; i++) {
+        const play_second *s = &p->seconds[i];
+        json_t *second = json_pack(
+            "{s:I, s:I, s:I, s:I}", "offered", (json_int_t)s->offered, "accepted",
+            (json_int_t)s->accepted, "acknowledged",
+            (json_int_t)salvo_histogram_count(s->acknowledged), "failed", (json_int_t)s->failed);
+        add_histogram(second, "hdr", s->acknowledged);
+        json_array_append_new(seconds, second);
+        salvo_histogram_add(sum, s->acknowledged);
+    }
+    if (!sum)
+        play_die("no memory");
+    add_histogram(summary, "acknowledged_hdr", sum);
+    json_object_set_new(summary, "over_time", seconds);
+    salvo_histogram_free(sum);
+}
+
 static void write_summary(const play *p, const char *path, uint64_t cpu_ns)
 {
     uint64_t begin = p->start_ns + p->warmup_ns, wall = (uint64_t)(p->load.duration_s * 1e9);
@@ -263,7 +307,7 @@ static void write_summary(const play *p, const char *path, uint64_t cpu_ns)
         play_die("no memory");
     add_histogram(summary, "call", p->call);
     add_histogram(summary, "accepted_hdr", p->accepted);
-    add_histogram(summary, "acknowledged_hdr", p->acknowledged);
+    add_seconds(summary, p);
     add_histogram(summary, "lateness", p->lateness);
     if (json_dump_file(summary, path, 0) != 0)
         play_die("cannot write %s", path);
@@ -274,10 +318,14 @@ static void get_ready(play *p)
 {
     p->call = salvo_histogram_new(3);
     p->accepted = salvo_histogram_new(3);
-    p->acknowledged = salvo_histogram_new(3);
     p->lateness = salvo_histogram_new(3);
-    if (!p->call || !p->accepted || !p->acknowledged || !p->lateness)
+    p->second_count = (size_t)ceil(p->load.duration_s);
+    p->seconds = calloc(p->second_count, sizeof *p->seconds);
+    if (!p->call || !p->accepted || !p->lateness || !p->seconds)
         play_die("no memory");
+    for (size_t i = 0; i < p->second_count; i++)
+        if (!(p->seconds[i].acknowledged = salvo_histogram_new(3)))
+            play_die("no memory");
     salvo_pace_attach();
 }
 
@@ -320,8 +368,10 @@ int play_main(int argc, char **argv, const play_client *client)
     write_summary(&p, argv[2], cpu_ns);
     salvo_histogram_free(p.call);
     salvo_histogram_free(p.accepted);
-    salvo_histogram_free(p.acknowledged);
     salvo_histogram_free(p.lateness);
+    for (size_t i = 0; i < p.second_count; i++)
+        salvo_histogram_free(p.seconds[i].acknowledged);
+    free(p.seconds);
     free(p.block);
     salvo_load_free(&p.load);
     return 0;

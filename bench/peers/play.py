@@ -13,6 +13,7 @@ import array
 import asyncio
 import ctypes
 import json
+import math
 import selectors
 import struct
 import sys
@@ -28,6 +29,7 @@ VALUE_MOST = 1_000_000
 DRAIN_S = 30.0
 BURST = 32  # messages that are late and sent without looking at answers
 HOUR_NS = 3_600_000_000_000
+SECOND_NS = 1_000_000_000
 
 
 def die(text: str, status: int = 1) -> NoReturn:
@@ -147,6 +149,8 @@ class Player:
         self.call, self.accepted = array.array("q"), array.array("q")
         self.acknowledged, self.lateness = array.array("q"), array.array("q")
         self.start_ns = self.last_ns = self.cpu_ns = 0
+        self.seconds: list[tuple[int, int, int, int]] = []  # the counts at each one's end
+        self.second_end_ns = 1 << 63
         ctypes.CDLL(None).prctl(29, 1, 0, 0, 0)  # PR_SET_TIMERSLACK: sleeps end in time
 
     def settled(self, at_ns: int, acknowledged: bool) -> None:
@@ -156,6 +160,8 @@ class Player:
         if at_ns < self.schedule.warmup_ns:
             return
         self.last_ns = now
+        if now >= self.second_end_ns:
+            self.end_seconds(now)
         if acknowledged:
             self.acknowledged.append(now - self.start_ns - at_ns)
         else:
@@ -174,15 +180,43 @@ class Player:
     def note(self, at_ns: int, begin: int, end: int, accepted: bool) -> None:
         """A message of the measured part was handed over, or refused."""
         due = self.start_ns + at_ns
+        if end >= self.second_end_ns:
+            self.end_seconds(end)
         self.offered += 1
         self.lateness.append(begin - due)
         self.call.append(end - begin)
         if accepted:
             self.accepted.append(end - due)
 
+    def end_seconds(self, now: int) -> None:
+        """Seconds of the measured part are over; the last one stays open."""
+        last = math.ceil(self.schedule.duration_ns / SECOND_NS) - 1
+        while now >= self.second_end_ns and len(self.seconds) < last:
+            self.seconds.append(self.counts())
+            self.second_end_ns += SECOND_NS
+        if len(self.seconds) == last:
+            self.second_end_ns = 1 << 63
+
+    def counts(self) -> tuple[int, int, int, int]:
+        """Offered, accepted, acknowledged, failed so far."""
+        return self.offered, len(self.accepted), len(self.acknowledged), self.failed
+
+    def over_time(self) -> list[dict[str, object]]:
+        """What was known in each second."""
+        out: list[dict[str, object]] = []
+        names = ("offered", "accepted", "acknowledged", "failed")
+        before = (0, 0, 0, 0)
+        for after in [*self.seconds, self.counts()]:
+            fresh = (b - a for a, b in zip(before, after, strict=True))
+            out.append(dict(zip(names, fresh, strict=True)) |
+                       {"hdr": encode(self.acknowledged[before[2] : after[2]])})
+            before = after
+        return out
+
     def begin_measuring(self) -> None:
         """The warm-up is over: from here the CPU counts."""
         self.cpu_ns = time.process_time_ns()
+        self.second_end_ns = self.start_ns + self.schedule.warmup_ns + SECOND_NS
 
     def finish(self) -> None:
         """Write the summary. CPU is the process's: here the client and the pace share a thread."""
@@ -195,7 +229,7 @@ class Player:
             "failed": self.failed, "acknowledged_in_all": self.acknowledged_in_all,
             "cpu_ns": cpu_ns, "wall_ns": wall_ns, "call": encode(self.call),
             "accepted_hdr": encode(self.accepted), "acknowledged_hdr": encode(self.acknowledged),
-            "lateness": encode(self.lateness)}
+            "lateness": encode(self.lateness), "over_time": self.over_time()}
         Path(sys.argv[2]).write_text(json.dumps(summary), encoding="utf-8")
 
 

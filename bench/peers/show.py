@@ -42,6 +42,18 @@ def too_late(lateness: dict[str, Any], column: dict[str, Any]) -> bool:
     return False
 
 
+def over_time(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """A result's seconds: what became known in each."""
+    out = []
+    for at_s, second in enumerate(summary["over_time"]):
+        refused = second["offered"] - second["accepted"]
+        shown = histogram(second["hdr"], refused + second["failed"])
+        out.append({"at_s": at_s, "offered": second["offered"], "accepted": second["accepted"],
+                    "acknowledged": second["acknowledged"], "refused": refused,
+                    "p50_ns": shown["p50_ns"], "p99_ns": shown["p99_ns"]})
+    return out
+
+
 def as_result(summary: dict[str, Any], frame: Result) -> Result:
     """A peer's summary as a result; frame: what is not the peer's (load, machine, settings)."""
     lost = {"call": 0, "accepted": summary["offered"] - summary["accepted"],
@@ -70,7 +82,7 @@ def as_result(summary: dict[str, Any], frame: Result) -> Result:
         "cpu_ns_per_message": summary["cpu_ns"] / max(1, summary["accepted"]),
         "columns": columns, "generator": {"lateness": lateness},
         "valid": "acknowledged" not in late,
-        "invalid_because": why if "acknowledged" in late else None, "over_time": []}
+        "invalid_because": why if "acknowledged" in late else None, "over_time": over_time(summary)}
 
 
 def time_text(ns: float | None) -> str:
