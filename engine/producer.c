@@ -340,6 +340,14 @@ int salvo_flush(salvo *producer, uint64_t timeout_ms)
     return flush_until(producer, deadline_of(timeout_ms));
 }
 
+int salvo_unblock(salvo *producer)
+{
+    int err = salvo_producer_check(producer);
+    if (err == 0) /* nothing comes with it: relaxed */
+        atomic_store_explicit(&producer->unblocked, true, memory_order_relaxed);
+    return err;
+}
+
 static void fill_close_report(salvo *p, salvo_close_report *report)
 {
     memset(report, 0, sizeof *report);

@@ -69,6 +69,7 @@ struct salvo {
     salvo_event settled;      /* flush and close wait here */
     salvo_event space;        /* blocked senders wait here */
     _Atomic uint32_t space_waiters;
+    atomic_bool unblocked;    /* salvo_unblock() was called: none waits there any more */
 
     pthread_mutex_t lock;     /* cold: attach, detach */
     pthread_key_t thread_key; /* gives a thread's place back when it ends */

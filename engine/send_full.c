@@ -39,7 +39,8 @@ static int wait_for_room(salvo *p, salvo_letter *letter, uint32_t n, uint32_t un
         uint32_t seen = salvo_event_read(&p->space);
         got = try_claim(p, letter, n, units);
         uint64_t now_ns = salvo_clock_monotonic_ns();
-        if (got == 0 || now_ns >= deadline_ns || salvo_producer_check(p) != 0)
+        if (got == 0 || now_ns >= deadline_ns || salvo_producer_check(p) != 0 ||
+            atomic_load_explicit(&p->unblocked, memory_order_relaxed))
             break;
         if (kick)
             salvo_flusher_kick(letter->flusher);

@@ -19,7 +19,6 @@
 
 #define BENCH_THREADS_MOST 256
 #define BENCH_TOPICS_MOST 256
-#define BENCH_BLOCK_MS 200u /* a blocked send looks so often whether the run is over */
 #define BENCH_SLOTS_MOST 1024 /* senders, readers, threads that report */
 #define BENCH_BOUNDS_MOST 16
 
@@ -97,7 +96,7 @@ typedef struct salvo_bench_sender {
     unsigned char *block;
     bool damaged; /* the schedule file is */
     uint64_t unsent_from, ended_ns; /* the first message that it did not send; when it ended */
-    uint64_t taken_up, never_sent;  /* waits for room that were; messages that were due */
+    uint64_t never_sent; /* messages that were due */
     _Atomic uint64_t cpu_ns;
 } salvo_bench_sender;
 
@@ -142,7 +141,6 @@ typedef struct salvo_bench_run {
     char clock[16], driver[16];
     double steal_percent;
     uint64_t cpu_begin_ns, cpu_ns, own_begin_ns, own_ns; /* process; what the generator used */
-    uint64_t send_timeout_ns;
     bool overdue; /* the drain time was over before all was sent */
     bool interrupted;
 } salvo_bench_run;

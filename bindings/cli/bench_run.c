@@ -16,16 +16,6 @@
 #define PRIME_MS 30000u
 #define HEAD_START_NS 20000000u
 
-/* Of a wait for room; equal parts of send_timeout_ms. */
-static uint32_t block_ms(salvo_bench_run *run)
-{
-    const char *text = salvo_config_get(run->config, "send_timeout_ms");
-    uint64_t ms = text != NULL ? strtoull(text, NULL, 10) : 0;
-    uint64_t slices = (ms + BENCH_BLOCK_MS - 1) / BENCH_BLOCK_MS;
-    run->send_timeout_ns = ms * 1000000;
-    return slices != 0 ? (uint32_t)((ms + slices - 1) / slices) : 0;
-}
-
 /* A message to each topic first: it makes the topic where the broker does so, and what a first
  * message costs is not what is measured. */
 static bool open_topics(salvo_bench_run *run)
@@ -34,8 +24,7 @@ static bool open_topics(salvo_bench_run *run)
         unsigned char zeros[8] = {0};
         salvo_message first = {.value = zeros, .value_len = sizeof zeros};
         salvo_report report = {0};
-        salvo_topic_options options = {.size = sizeof options, .block_ms = block_ms(run)};
-        int err = salvo_topic_open(run->producer, run->topic_names[i], &options, &run->topics[i]);
+        int err = salvo_topic_open(run->producer, run->topic_names[i], NULL, &run->topics[i]);
         if (err != 0) {
             salvo_cli_say("bench: topic %s: %s", run->topic_names[i], salvo_last_error());
             return false;

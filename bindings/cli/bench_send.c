@@ -72,21 +72,6 @@ static uint64_t topic_of(const salvo_bench_run *run, const salvo_load_message *m
     return (m->topic == SALVO_LOAD_IN_TURN ? index : m->topic) % run->options->topics;
 }
 
-/* A system that takes nothing must not hold us when the run is over, so a wait for room lasts for
- * BENCH_BLOCK_MS and is taken up again, for send_timeout_ms in all. */
-static int send_message(salvo_bench_sender *s, salvo_topic topic, const salvo_message *message,
-                        uint64_t begin_ns)
-{
-    salvo_bench_run *run = s->run;
-    int err = salvo_send(run->producer, topic, message);
-    while (err == SALVO_ERR_TIMEOUT && !atomic_load_explicit(&run->stop, RELAXED) &&
-           salvo_load_now_ns() < begin_ns + run->send_timeout_ns) {
-        s->taken_up++;
-        err = salvo_send(run->producer, topic, message);
-    }
-    return err;
-}
-
 /* All is made ready before the due time, so that only the call follows it. */
 static bool send_one(salvo_bench_sender *s, const salvo_load_message *m, uint64_t index)
 {
@@ -104,7 +89,7 @@ static bool send_one(salvo_bench_sender *s, const salvo_load_message *m, uint64_
     uint64_t begin = salvo_pace_wait(&s->pace, m->at_ns, measured);
     if (begin == 0)
         return false;
-    int err = send_message(s, run->topics[topic_of(run, m, index)], &message, begin);
+    int err = salvo_send(run->producer, run->topics[topic_of(run, m, index)], &message);
     uint64_t end = salvo_pace_called(&s->pace, begin);
     if (stamped)
         memcpy(value, saved, sizeof saved);

@@ -157,8 +157,10 @@ static void join_sender(salvo_bench_run *run, const salvo_bench_sender *s,
         if (err != ETIMEDOUT)
             return;
         run->overdue = salvo_load_now_ns() > drained_ns(run);
-        if (run->interrupted || run->overdue)
+        if (run->interrupted || run->overdue) {
             atomic_store_explicit(&run->stop, true, RELAXED);
+            (void)!salvo_unblock(run->producer);
+        }
         salvo_progress_step(progress, run->producer);
     }
 }
@@ -223,8 +225,8 @@ void salvo_bench_settle(salvo_bench_run *run)
     run->ledger = report.ledger;
     for (unsigned i = 0; i < run->options->threads; i++) {
         const salvo_bench_sender *s = &run->senders[i];
-        run->ledger.offered += s->never_sent - s->taken_up; /* one send that took two calls */
-        run->ledger.refused_timeout += s->never_sent - s->taken_up;
+        run->ledger.offered += s->never_sent;
+        run->ledger.refused_timeout += s->never_sent;
     }
     double begun = (double)(run->warmup_ns + run->slice_count * SECOND_NS) / 1e9;
     double ended = (double)(run->end_ns - run->start_ns) / 1e9;

@@ -27,7 +27,8 @@ static int calls_that_differ(salvo *p, int expected)
            (salvo_claim(p, 0, NULL, 0, 1, &slot) != expected) +
            (salvo_commit(p, &slot) != expected) + (salvo_abort(p, &slot) != expected) +
            (salvo_poll_reports(p, &r, 1) != expected) + (salvo_report_fd(p) != expected) +
-           (salvo_flush(p, 1) != expected) + (salvo_get_stats(p, &s) != expected) +
+           (salvo_flush(p, 1) != expected) + (salvo_unblock(p) != expected) +
+           (salvo_get_stats(p, &s) != expected) +
            (salvo_get_ledger(p, 0, &l) != expected) +
            (salvo_write_percentiles(p, SALVO_STAGE_TOTAL, stdout) != expected) +
            (salvo_close(p, 1, NULL) != expected);

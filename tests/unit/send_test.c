@@ -88,6 +88,42 @@ static void block_waits_for_room(void **state)
     assert_int_equal(engine_close(&e, 0).ledger.acknowledged, 3000);
 }
 
+static void *send_until_refused(void *context)
+{
+    static const char value[10000];
+    engine *e = context;
+    int err = 0;
+    while (err == 0)
+        err = salvo_send_fire_and_forget(e->p, e->topic, NULL, 0, value, sizeof value);
+    return err == SALVO_ERR_TIMEOUT ? NULL : e;
+}
+
+/* A broker that takes nothing, and a send that would wait for an hour. */
+static void unblock_ends_waits(void **state)
+{
+    (void)state;
+    engine e;
+    pthread_t sender;
+    void *wrong;
+    engine_open_as(&e, false, NULL,
+                   (const char *[]){"memory_script", "down:3600s", "buffer_bytes", "8388608",
+                                    "max_message_bytes", "15000", "send_timeout_ms", "3600000",
+                                    NULL});
+    assert_int_equal(pthread_create(&sender, NULL, send_until_refused, &e), 0);
+    while (atomic_load(&e.p->space_waiters) == 0)
+        sched_yield();
+    assert_int_equal(salvo_unblock(e.p), 0);
+    assert_int_equal(pthread_join(sender, &wrong), 0);
+    assert_null(wrong);
+    assert_int_equal(engine_ledger(&e, e.topic).refused_timeout, 1);
+    assert_null(send_until_refused(&e)); /* none waits from now on */
+    assert_int_equal(engine_ledger(&e, e.topic).refused_timeout, 2);
+    salvo_close_report report;
+    assert_int_equal(salvo_close(e.p, 0, &report), SALVO_ERR_DROPPED);
+    engine_check_ledger(&report.ledger);
+    assert_int_equal(report.ledger.dropped, report.ledger.accepted);
+}
+
 static void too_large_is_counted(void **state)
 {
     (void)state;
@@ -366,6 +402,7 @@ int main(void)
         cmocka_unit_test(full_is_refused_by_policy),
         cmocka_unit_test(block_gives_up_at_its_deadline),
         cmocka_unit_test(block_waits_for_room),
+        cmocka_unit_test(unblock_ends_waits),
         cmocka_unit_test(too_large_is_counted),
         cmocka_unit_test(invalid_is_counted),
         cmocka_unit_test(bytes_come_back),

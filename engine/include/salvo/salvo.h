@@ -169,6 +169,11 @@ SALVO_API SALVO_MUST_USE int salvo_report_fd(salvo *producer);
  * round of each flusher: a timeout of 0 starts one and gives SALVO_ERR_TIMEOUT. */
 SALVO_API SALVO_MUST_USE int salvo_flush(salvo *producer, uint64_t timeout_ms);
 
+/* Sends that wait for room, and from now on all that would, get SALVO_ERR_TIMEOUT at once: for a
+ * program that ends while its broker takes nothing. All else goes on; there is no way back. Never
+ * blocks; a waiting send hears of it within a millisecond. */
+SALVO_API SALVO_MUST_USE int salvo_unblock(salvo *producer);
+
 typedef struct salvo_close_report {
     salvo_ledger ledger;    /* at rest: pending is 0 */
     uint64_t undelivered;   /* failed + expired + dropped */
