@@ -126,7 +126,7 @@ out_has "^$(of salvo_messages_accepted_total $two memory),topic=\"clicks\"\\} 30
 seq 50 >&9
 for _ in {1..50}; do
     get /metrics
-    grep -q 'topic="clicks"} 350' out && break
+    grep -q '^salvo_messages_acknowledged_total.*topic="clicks"} 350' out && break
     sleep 0.1
 done
 out_has "^$(of salvo_messages_acknowledged_total $two memory),topic=\"clicks\"\\} 350"
