@@ -21,8 +21,8 @@
 #include <salvo/probe.h>
 #include <time.h>
 
-enum { PROBE_SHAPES = 32, PROBE_FLOWS = 32, PROBE_STEPS = 64, PROBE_ENGINE = 8, PROBE_TABLE = 1001,
-       PROBE_NAPS = 400, PROBE_REQUEST_TIMEOUT_S = 60 };
+enum { PROBE_SHAPES = 32, PROBE_FLOWS = 32, PROBE_STEPS = 64, PROBE_ENGINE = 8,
+       PROBE_TABLE = NOISE_TABLE, PROBE_NAPS = 400, PROBE_REQUEST_TIMEOUT_S = 60 };
 
 typedef struct salvo_probe_shape {
     uint32_t records, value_bytes;

@@ -28,7 +28,7 @@ static double middle_of(const salvo_noise_request *requests, size_t count, int64
     return salvo_fit_percentile(took, count, 50);
 }
 
-static int met_pause(double took_ns, double middle)
+static bool met_pause(double took_ns, double middle)
 {
     return took_ns - middle >= PAUSE_NS && took_ns >= 3 * middle;
 }
@@ -75,7 +75,7 @@ static size_t keep_slices(salvo_noise *n, const salvo_noise_request *requests, s
 }
 
 size_t salvo_noise_add(salvo_noise *n, salvo_noise_request *requests, size_t count,
-                       int pauses_only)
+                       bool pauses_only)
 {
     if (count < FLOW_LEAST)
         return 0;

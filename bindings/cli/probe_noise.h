@@ -7,6 +7,7 @@
 #ifndef SALVO_CLI_PROBE_NOISE_H
 #define SALVO_CLI_PROBE_NOISE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,7 +28,7 @@ typedef struct salvo_noise {
  * too few requests keep the flow's pace. How many met a pause: 3 ms and three times as late as
  * their like. Pauses only, where pauses_only. */
 size_t salvo_noise_add(salvo_noise *n, salvo_noise_request *requests, size_t count,
-                       int pauses_only);
+                       bool pauses_only);
 
 /* All flows' residuals as one table of NOISE_TABLE; 0: there was no flow. */
 size_t salvo_noise_residuals(salvo_noise *n, int64_t *table);

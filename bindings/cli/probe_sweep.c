@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The sweep of `salvo probe`: so many requests in flight, sent again as they come back. It tells
- * rates, the CPU of this side and of a broker here under load, and with
- * one in flight how much requests differ (probe_noise.h).
+ * rates, the CPU of this side and of a broker here under load, and with one in flight how much
+ * requests differ (probe_noise.h).
  * Guarantee: over a driver that takes one request of a partition at a time, no more are out.
  */
 #include "probe.h"

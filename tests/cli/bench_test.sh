@@ -92,6 +92,16 @@ status=0
 wait "$pid" || status=$?
 status_is 130
 
+# Sent, and never answered: a signal ends the wait for outcomes, too.
+"$program" bench --quiet --broker memory --rate 100 --duration 1s --warmup 0 \
+    -s memory_script='ok*2;down:3600s' >out 2>err &
+pid=$!
+sleep 2.5
+kill -TERM "$pid"
+status=0
+wait "$pid" || status=$?
+status_is 130
+
 # --- a generator that is too slow: that is no word about the system ------------------------------
 run bench --quiet --broker null --rate 50M --duration 500ms --warmup 0 --drain 0 --out n.json
 status_is 0

@@ -31,7 +31,7 @@ static void a_slow_slice_is_pace(void **state)
     int64_t table[NOISE_TABLE];
     (void)state;
     make(requests, 100 * US);
-    assert_int_equal(salvo_noise_add(&n, requests, COUNT, 0), 0);
+    assert_int_equal(salvo_noise_add(&n, requests, COUNT, false), 0);
     assert_int_equal(n.pace_count, SLICES);
     assert_memory_equal(n.pace_permille, should, sizeof should);
     assert_int_equal(salvo_noise_residuals(&n, table), 1);
@@ -50,7 +50,7 @@ static void a_pause_is_no_residual(void **state)
     make(requests, 0);
     requests[7].took_ns = 8000 * US;   /* rested */
     requests[120].took_ns = 3900 * US; /* late, by less than 3 ms */
-    assert_int_equal(salvo_noise_add(&n, requests, COUNT, 0), 1);
+    assert_int_equal(salvo_noise_add(&n, requests, COUNT, false), 1);
     assert_int_equal(n.pause_count, 1);
     assert_int_equal(n.pauses_ns[0], 7000 * US);
     assert_int_equal(n.pace_permille[0], 1000);
@@ -60,7 +60,7 @@ static void a_pause_is_no_residual(void **state)
     n = (salvo_noise){0};
     for (int i = 50; i < 100; i++)
         requests[i].took_ns = 4500 * US; /* a whole slice of them */
-    assert_int_equal(salvo_noise_add(&n, requests, COUNT, 0), 51);
+    assert_int_equal(salvo_noise_add(&n, requests, COUNT, false), 51);
     assert_int_equal(n.pace_permille[1], 1000); /* is not told again */
     salvo_noise_free(&n);
 }
@@ -72,9 +72,9 @@ static void flows_weigh_alike(void **state)
     int64_t table[NOISE_TABLE];
     (void)state;
     make(requests, 0);
-    salvo_noise_add(&n, requests, COUNT, 0);
+    salvo_noise_add(&n, requests, COUNT, false);
     make(requests, 100 * US);
-    salvo_noise_add(&n, requests, COUNT / 2, 0); /* half as many: a fifth of them is later */
+    salvo_noise_add(&n, requests, COUNT / 2, false); /* half as many: a fifth of them is later */
     assert_int_equal(salvo_noise_residuals(&n, table), 2);
     assert_int_equal(n.pace_count, SLICES + SLICES / 2);
     assert_int_equal(table[NOISE_TABLE * 88 / 100], 0);
@@ -90,8 +90,8 @@ static void what_tells_little_is_left(void **state)
     (void)state;
     make(requests, 0);
     requests[3].took_ns = 9000 * US;
-    assert_int_equal(salvo_noise_add(&n, requests, 99, 0), 0); /* too few */
-    assert_int_equal(salvo_noise_add(&n, requests, COUNT, 1), 1); /* pauses only */
+    assert_int_equal(salvo_noise_add(&n, requests, 99, false), 0); /* too few */
+    assert_int_equal(salvo_noise_add(&n, requests, COUNT, true), 1); /* pauses only */
     assert_int_equal(n.pace_count, 0);
     assert_int_equal(salvo_noise_residuals(&n, table), 0);
     assert_int_equal(table[0], 42);
@@ -100,7 +100,7 @@ static void what_tells_little_is_left(void **state)
         requests[COUNT - 1].ended_ns = SLICES * SLICE;
     for (int i = COUNT - 4; i < COUNT; i++)
         requests[i].took_ns = 2000 * US;
-    salvo_noise_add(&n, requests, COUNT, 0); /* a slice of four is no pace */
+    salvo_noise_add(&n, requests, COUNT, false); /* a slice of four is no pace */
     assert_int_equal(n.pace_count, SLICES + 1);
     assert_int_equal(n.pace_permille[SLICES], 1000);
     salvo_noise_free(&n);
