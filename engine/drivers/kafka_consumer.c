@@ -423,8 +423,11 @@ static void state(void *handle, char *text, size_t size)
 
 /* --- close ------------------------------------------------------------------------------------*/
 
+/* What librdkafka asks is answered, however late it is: else its threads would never end. */
 static void leave_group(salvo_kafka_consumer *c, uint64_t deadline)
 {
+    uint64_t least = salvo_kafka_deadline_ns(CLOSE_SLICE_MS);
+    deadline = deadline > least ? deadline : least;
     /* A queue of its own: the consumer's queue is forwarded to it, and cannot be to itself. */
     rd_kafka_queue_t *queue = rd_kafka_queue_new(c->rk);
     rd_kafka_error_t *failed = rd_kafka_consumer_close_queue(c->rk, queue);
@@ -442,9 +445,12 @@ static void leave_group(salvo_kafka_consumer *c, uint64_t deadline)
     rd_kafka_queue_destroy(queue);
 }
 
+/* Still a member: what the group asks for meanwhile is done as poll does it. An assignment that
+ * is not taken would keep the group's generation from us, and with it every commit. */
 static void pass_events(salvo_kafka_consumer *c)
 {
     salvo_kafka_consumer_events(c);
+    salvo_kafka_leave(c);
     struct pollfd fd = {.fd = c->event_fd, .events = POLLIN};
     (void)poll(&fd, 1, JOIN_SLICE_MS);
     reset_readable(c);
@@ -482,9 +488,9 @@ static int close_consumer(void *handle, uint64_t timeout_ms, char *error, size_t
     int err = 0;
     drop_shown(c);
     finish_joining(c, deadline);
-    c->closing = true;
     if (c->automatic && !c->fatal)
         err = last_commit(c, deadline, error, error_size);
+    c->closing = true;
     leave_group(c, deadline);
     free_consumer(c);
     return err;

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "kafka_group_world.h"
+#include <dirent.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -219,6 +220,127 @@ static void test_close_while_joining(void **state)
     salvo_config_free(config);
 }
 
+/* Takes, settles and closes again and again. */
+typedef struct churner {
+    const salvo_config *config;
+    const char *topic;
+    int rounds, failed;
+    pthread_t thread;
+} churner;
+
+static void *churn(void *argument)
+{
+    churner *h = argument;
+    uint64_t ids[20];
+    for (int i = 0; i < h->rounds; i++) {
+        salvo_consumer *consumer = member_open(h->config, "churn", h->topic,
+                                               (salvo_consumer_options){0});
+        const salvo_delivered *messages;
+        size_t count = 0;
+        (void)!salvo_consumer_poll(consumer, 2000, &messages, 20, &count);
+        for (size_t m = 0; m < count; m++)
+            ids[m] = messages[m].id;
+        (void)!salvo_consumer_ack(consumer, ids, count);
+        h->failed += salvo_consumer_close(consumer, 10000) != 0;
+    }
+    return NULL;
+}
+
+/* Members close while others come and go, so in every state of a rebalance: their last commit is
+ * taken all the same, and none waits for its whole time. */
+static void test_close_while_rebalancing(void **state)
+{
+    (void)state;
+    enum { MEMBERS = 4, ROUNDS = 10, MESSAGES = 2000 };
+    char topic[96];
+    fresh_name(topic, "churn");
+    create_topic(broker, topic, MEMBERS);
+    fill(broker, topic, MEMBERS, 0, MESSAGES);
+    salvo_config *config = member_config(broker);
+    churner churners[MEMBERS];
+    for (int i = 0; i < MEMBERS; i++) {
+        churners[i] = (churner){.config = config, .topic = topic, .rounds = ROUNDS};
+        assert_int_equal(pthread_create(&churners[i].thread, NULL, churn, &churners[i]), 0);
+    }
+    for (int i = 0; i < MEMBERS; i++) {
+        assert_int_equal(pthread_join(churners[i].thread, NULL), 0);
+        assert_int_equal(churners[i].failed, 0);
+    }
+    salvo_config_free(config);
+}
+
+/* What it has in hand is wanted by another member, and not settled: closing does not wait for
+ * that, nor for the other one, which does not poll meanwhile. */
+static void test_close_while_giving_away(void **state)
+{
+    (void)state;
+    char topic[96];
+    uint64_t ids[600];
+    fresh_name(topic, "giving");
+    create_topic(broker, topic, 2);
+    fill(broker, topic, 2, 0, 500);
+    salvo_config *config = member_config(broker);
+    config_set(config, "kafka_heartbeat_interval_ms", "300");
+    config_set(config, "kafka_rebalance_wait_ms", "60000");
+    salvo_consumer *a = member_open(config, "giving", topic, (salvo_consumer_options){0});
+    assert_int_equal(member_take(a, NULL, 600, 30000, ids), 600); /* of both partitions */
+    assert_int_equal(salvo_consumer_ack(a, ids, 50), 50);
+    salvo_consumer *b = member_open(config, "giving", topic, (salvo_consumer_options){0});
+    uint64_t rebalances = member_stats(a).rebalances;
+    while (member_stats(a).rebalances == rebalances) { /* the test's own time limit ends it */
+        const salvo_delivered *messages;
+        size_t count;
+        assert_int_equal(salvo_consumer_poll(a, 10, &messages, 0, &count), SALVO_ERR_TIMEOUT);
+    }
+    assert_int_equal(salvo_consumer_close(a, 10000), 0);
+    tally *t = tally_new(2, 500);
+    assert_int_equal(member_take(b, t, 950, 30000, NULL), 950);
+    assert_int_equal(atomic_load(&t->repeated), 0);
+    assert_int_equal(salvo_consumer_close(b, 10000), 0);
+    tally_free(t);
+    salvo_config_free(config);
+}
+
+static int threads_here(void)
+{
+    int count = 0;
+    DIR *tasks = opendir("/proc/self/task");
+    while (readdir(tasks))
+        count++;
+    closedir(tasks);
+    return count;
+}
+
+/* Its last commit waits behind a join that another member holds up, for longer than it may: the
+ * client's threads end once that one polls. */
+static void test_close_behind_a_join(void **state)
+{
+    (void)state;
+    const salvo_delivered *messages;
+    char topic[96];
+    uint64_t ids[1];
+    size_t count;
+    fresh_name(topic, "behind");
+    create_topic(broker, topic, 2);
+    salvo_config *config = member_config(broker);
+    config_set(config, "kafka_heartbeat_interval_ms", "300");
+    salvo_consumer *a = member_open(config, "behind", topic, (salvo_consumer_options){0});
+    member_assigned(a, 2);
+    salvo_consumer *b = member_open(config, "behind", topic, (salvo_consumer_options){0});
+    member_assigned(a, 1); /* and joins again, for which the group waits for b */
+    fill(broker, topic, 2, 0, 1);
+    assert_int_equal(member_take(a, NULL, 1, 30000, ids), 1);
+    assert_int_equal(salvo_consumer_ack(a, ids, 1), 1);
+    assert_int_equal(salvo_consumer_close(a, 1000), SALVO_ERR_TIMEOUT);
+    int before = threads_here();
+    uint64_t end = world_now_ms() + 30000;
+    while (threads_here() > before - 3 && world_now_ms() < end)
+        (void)!salvo_consumer_poll(b, 50, &messages, 0, &count);
+    assert_true(threads_here() <= before - 3); /* its main thread, a broker's, the coordinator's */
+    assert_int_equal(salvo_consumer_close(b, 10000), 0);
+    salvo_config_free(config);
+}
+
 /* --- a broker that is killed ------------------------------------------------------------------*/
 
 /* Poll, and settle what comes, until the state begins like this. */
@@ -294,6 +416,9 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_killed_member), /* forks: before there are threads */
         cmocka_unit_test(test_close_while_joining),
+        cmocka_unit_test(test_close_while_rebalancing),
+        cmocka_unit_test(test_close_while_giving_away),
+        cmocka_unit_test(test_close_behind_a_join),
         cmocka_unit_test(test_rebalance_under_load),
         cmocka_unit_test(test_bounced_broker),
     };
