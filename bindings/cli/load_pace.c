@@ -7,6 +7,7 @@
 #include "load_pace.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -35,7 +36,10 @@ uint64_t salvo_load_thread_cpu_ns(void)
 
 uint64_t salvo_pace_spin_ns(unsigned threads)
 {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    cpu_set_t usable;
+    long cores = sched_getaffinity(0, sizeof usable, &usable) == 0
+                     ? CPU_COUNT(&usable)
+                     : sysconf(_SC_NPROCESSORS_ONLN);
     return cores >= (long)threads + 2 ? SPIN_NS : 0;
 }
 

@@ -251,6 +251,7 @@ static void read_root(reading *r, json_t *root, salvo_plan_model *m)
     }
     if (json_is_object(pauses)) {
         b->pauses_per_tib = number(r, pauses, "per_tib", 0, 1000000000, 0);
+        b->pauses_per_busy_hour = number(r, pauses, "per_busy_hour", 0, 3600000, 0);
         b->pause_ns = table(r, pauses, "duration_ns", 0, &m->tables[3]);
     }
     if (json_is_object(pace))

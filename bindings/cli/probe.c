@@ -151,8 +151,8 @@ static void take_name(salvo_probing *p, const char *driver)
     bool here = strncmp(host, "127.", 4) == 0 || strncmp(host, "localhost", 9) == 0 ||
                 strncmp(host, "[::1]", 5) == 0;
     p->broker_pid = here ? salvo_probing_broker_pid(host) : 0;
-    p->on_host = p->broker_pid != 0;
-    if (here && !p->on_host)
+    p->on_host = p->broker_pid != 0 && salvo_probing_shares_cores(p->broker_pid);
+    if (here && p->broker_pid == 0)
         salvo_cli_say("probe: the broker runs on this host, but its process may not be looked at: "
                       "the model lacks the CPU that it takes");
 }

@@ -8,20 +8,21 @@
  *   probe_sweep.c    requests in flight; probe_noise.c: how much they differ
  *   probe_model.c    from what was measured to the model (docs/formats.md)
  *   probe_show.c     the table and the picture
- *   probe_host.c     the broker's process, where it is here
+ *   probe_host.c     our cores, and the broker's process where it is here
  */
 #ifndef SALVO_CLI_PROBE_H
 #define SALVO_CLI_PROBE_H
 
 #include "cli.h"
 #include "probe_fit.h"
+#include "probe_host.h"
 #include "probe_noise.h"
 
 #include <jansson.h>
 #include <salvo/probe.h>
 #include <time.h>
 
-enum { PROBE_SHAPES = 32, PROBE_FLOWS = 32, PROBE_STEPS = 64, PROBE_ENGINE = 8,
+enum { PROBE_SHAPES = 32, PROBE_FLOWS = 32, PROBE_STEPS = 64, PROBE_WATCHES = 96, PROBE_ENGINE = 8,
        PROBE_TABLE = NOISE_TABLE, PROBE_NAPS = 400, PROBE_REQUEST_TIMEOUT_S = 60 };
 
 typedef struct salvo_probe_shape {
@@ -38,6 +39,11 @@ typedef struct salvo_probe_step { /* of the ramp */
     uint64_t p50_ns, p99_ns;
     bool kept; /* its p99 did not triple and what was offered was acknowledged */
 } salvo_probe_step;
+
+typedef struct salvo_probe_watch { /* a flow with one in flight, or a step of the ramp */
+    double wall_ns, requests, bytes, records, pauses; /* bytes, records: of each request */
+    bool busy;                                        /* there was always one in flight */
+} salvo_probe_watch;
 
 typedef struct salvo_probing {
     salvo_cli_settings settings;
@@ -63,6 +69,8 @@ typedef struct salvo_probing {
     size_t flow_count;
     salvo_probe_step steps[PROBE_STEPS];
     size_t step_count;
+    salvo_probe_watch watches[PROBE_WATCHES];
+    size_t watch_count;
     salvo_probe_step limit;
     bool limit_met;
     uint64_t failed, observed_ns; /* requests that failed; time with something in flight */
@@ -101,14 +109,11 @@ int salvo_probing_interrupted(void);
 int salvo_probing_make(salvo_probing *p, uint32_t records, uint32_t value_bytes,
                        uint32_t partition, uint32_t *batch);
 void salvo_probing_note(salvo_probing *p, const salvo_probe_sample *s); /* whether it failed */
+void salvo_probing_watched(salvo_probing *p, const salvo_probe_watch *w); /* while there is room */
 int salvo_probing_settle(salvo_probing *p); /* waits until none is out */
 void salvo_probing_sleep(uint64_t ns);
 uint64_t salvo_probing_cpu_ns(clockid_t whose);
 uint64_t salvo_probing_process_cpu_ns(void);
-
-/* probe_host.c: the process that listens at HOST:PORT here, 0: not found; CPU time of one. */
-int salvo_probing_broker_pid(const char *address);
-uint64_t salvo_probing_cpu_of(int pid);
 
 json_t *salvo_probing_model(const salvo_probing *p);
 void salvo_probing_show(const salvo_probing *p, FILE *to);

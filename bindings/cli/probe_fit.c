@@ -41,30 +41,35 @@ static bool solve(double a[3][4], int n)
     return true;
 }
 
-/* The rows divided by the measured time, so that errors are relative; columns scaled to be of
- * one size. */
-static void row_of(const salvo_fit_point *p, const double scale[3], double row[3])
+/* Least squares with three unknowns, as their normal equations. */
+typedef struct equations {
+    double a[3][3], b[3], yy;
+} equations;
+
+static void add_row(equations *e, const double row[3], double y)
 {
-    row[0] = scale[0] / p->ns;
-    row[1] = p->bytes * scale[1] / p->ns;
-    row[2] = p->records * scale[2] / p->ns;
+    for (int i = 0; i < 3; i++) {
+        for (int j = 0; j < 3; j++)
+            e->a[i][j] += row[i] * row[j];
+        e->b[i] += row[i] * y;
+    }
+    e->yy += y * y;
 }
 
-static bool fit_set(const salvo_fit_point *points, size_t count, unsigned set,
-                    const double scale[3], double x[3])
+/* With the unknowns of this set alone, scaled to be of one size. */
+static bool solve_set(const equations *e, unsigned set, double x[3])
 {
-    double a[3][4] = {{0}}, row[3];
+    double a[3][4] = {{0}}, scale[3];
     int columns[3], n = 0;
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
+        scale[i] = e->a[i][i] > 0 ? 1 / sqrt(e->a[i][i]) : 1;
         if ((set >> i & 1) != 0)
             columns[n++] = i;
-    for (size_t p = 0; p < count; p++) {
-        row_of(&points[p], scale, row);
-        for (int i = 0; i < n; i++) {
-            for (int j = 0; j < n; j++)
-                a[i][j] += row[columns[i]] * row[columns[j]];
-            a[i][n] += row[columns[i]];
-        }
+    }
+    for (int i = 0; i < n; i++) {
+        for (int j = 0; j < n; j++)
+            a[i][j] = e->a[columns[i]][columns[j]] * scale[columns[i]] * scale[columns[j]];
+        a[i][n] = e->b[columns[i]] * scale[columns[i]];
     }
     if (!solve(a, n))
         return false;
@@ -77,42 +82,47 @@ static bool fit_set(const salvo_fit_point *points, size_t count, unsigned set,
     return true;
 }
 
-static double error_of(const salvo_fit_point *points, size_t count, const salvo_fit_cost *cost)
+static double misfit(const equations *e, const double x[3])
 {
-    double sum = 0;
-    for (size_t i = 0; i < count; i++) {
-        double e = salvo_fit_ns(cost, points[i].bytes, points[i].records) / points[i].ns - 1;
-        sum += e * e;
+    double sum = e->yy;
+    for (int i = 0; i < 3; i++) {
+        sum -= 2 * x[i] * e->b[i];
+        for (int j = 0; j < 3; j++)
+            sum += x[i] * e->a[i][j] * x[j];
     }
     return sum;
 }
 
+static bool solve_nonnegative(const equations *e, double best[3])
+{
+    double least = INFINITY, x[3];
+    for (unsigned set = 1; set < 8; set++) {
+        double error = solve_set(e, set, x) ? misfit(e, x) : INFINITY;
+        if (error < least) {
+            least = error;
+            memcpy(best, x, sizeof x);
+        }
+    }
+    return least < INFINITY;
+}
+
 bool salvo_fit_request(const salvo_fit_point *points, size_t count, salvo_fit_cost *cost)
 {
-    double scale[3] = {0}, best = INFINITY;
+    equations e = {0};
+    double x[3];
     if (count < 3)
         return false;
     for (size_t i = 0; i < count; i++) {
-        if (!(points[i].ns > 0))
+        double ns = points[i].ns;
+        if (!(ns > 0))
             return false;
-        scale[0] += points[i].ns / (double)count;
-        scale[1] = fmax(scale[1], points[i].bytes);
-        scale[2] = fmax(scale[2], points[i].records);
+        /* divided by the measured time, so that errors are relative */
+        add_row(&e, (double[3]){1 / ns, points[i].bytes / ns, points[i].records / ns}, 1);
     }
-    scale[1] = scale[1] > 0 ? scale[0] / scale[1] : 1;
-    scale[2] = scale[2] > 0 ? scale[0] / scale[2] : 1;
-    for (unsigned set = 1; set < 8; set++) {
-        double x[3];
-        if (!fit_set(points, count, set, scale, x))
-            continue;
-        salvo_fit_cost c = {x[0], x[1], x[2]};
-        double error = error_of(points, count, &c);
-        if (error < best) {
-            best = error;
-            *cost = c;
-        }
-    }
-    return best < INFINITY;
+    if (!solve_nonnegative(&e, x))
+        return false;
+    *cost = (salvo_fit_cost){x[0], x[1], x[2]};
+    return true;
 }
 
 /* ---- Flows ---- */
@@ -242,27 +252,18 @@ salvo_fit_window salvo_fit_flows(const salvo_fit_flow *flows, size_t count,
     return best;
 }
 
-salvo_fit_pause_rates salvo_fit_pauses(const salvo_fit_flow *flows, size_t count)
+salvo_fit_pause_rates salvo_fit_pauses(const salvo_fit_watch *watches, size_t count)
 {
-    double tt = 0, tb = 0, bb = 0, tc = 0, bc = 0;
+    equations e = {0};
+    double x[3] = {0};
     for (size_t i = 0; i < count; i++) {
-        double time = flows[i].took_ns, bytes = flows[i].requests * flows[i].bytes;
-        if (flows[i].in_flight != 1)
-            continue;
-        tt += time * time;
-        tb += time * bytes;
-        bb += bytes * bytes;
-        tc += time * flows[i].pauses;
-        bc += bytes * flows[i].pauses;
+        const salvo_fit_watch *w = &watches[i];
+        double weight = 1 / sqrt(fmax(w->pauses, 1)); /* a count scatters by its root */
+        add_row(&e, (double[3]){w->wall_ns * weight, w->busy_ns * weight, w->bytes * weight},
+                w->pauses * weight);
     }
-    double both = tt * bb - tb * tb, with_time = tc * bb - bc * tb, with_bytes = bc * tt - tc * tb;
-    if (bb <= 0)
-        return (salvo_fit_pause_rates){0};
-    if (with_bytes < 0)
-        return (salvo_fit_pause_rates){.per_ns = tc / tt};
-    if (both <= 0 || with_time < 0)
-        return (salvo_fit_pause_rates){.per_byte = bc / bb};
-    return (salvo_fit_pause_rates){with_bytes / both, with_time / both};
+    (void)solve_nonnegative(&e, x); /* nothing was watched: 0 */
+    return (salvo_fit_pause_rates){x[0], x[1], x[2]};
 }
 
 /* ---- Quantiles ---- */

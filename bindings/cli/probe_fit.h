@@ -29,7 +29,6 @@ typedef struct salvo_fit_flow {
     uint32_t in_flight, batches; /* batches: in each */
     double per_s;          /* measured */
     double thread_ns, library_ns, host_ns; /* CPU of each: ours, the library's, the broker's here */
-    double took_ns, requests, pauses; /* so long it ran, so many came back, so often it paused */
 } salvo_fit_flow;
 
 typedef struct salvo_fit_client { /* of this side: one after the other; base: a batch */
@@ -58,13 +57,19 @@ salvo_fit_window salvo_fit_flows(const salvo_fit_flow *flows, size_t count,
                                  const salvo_fit_cost *service, const salvo_fit_client *client,
                                  uint32_t most);
 
+/* A broker, watched for a while: so long, so long of it at work, so much it took, and how often it
+ * paused. */
+typedef struct salvo_fit_watch {
+    double wall_ns, busy_ns, bytes, pauses;
+} salvo_fit_watch;
+
 typedef struct salvo_fit_pause_rates {
-    double per_byte, per_ns;
+    double per_ns, per_busy_ns, per_byte;
 } salvo_fit_pause_rates;
 
-/* What flows of one request in flight tell of pauses: those that come with bytes and those that
- * come with time (least squares of their counts, neither below 0). */
-salvo_fit_pause_rates salvo_fit_pauses(const salvo_fit_flow *flows, size_t count);
+/* Pauses that come with time, with work and with bytes: least squares, each count weighted by its
+ * own scatter, none below 0. Needs times with little work and with much to tell them apart. */
+salvo_fit_pause_rates salvo_fit_pauses(const salvo_fit_watch *watches, size_t count);
 
 /* Sorts values; size quantiles at equal steps of probability. */
 void salvo_fit_quantiles(int64_t *values, size_t count, int64_t *table, size_t size);

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The broker's process, where it runs on this host and may be looked at: who listens on the port,
- * and the CPU time that it has used. Reads /proc only.
+ * The cores of this process, and the broker's process where it runs on this host and may be looked
+ * at: who listens on the port, the CPU time that it has used, and whether it may run on our cores.
+ * Reads /proc and affinities only.
  */
-#include "probe.h"
+#include "probe_host.h"
 
 #include <ctype.h>
 #include <dirent.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,4 +84,21 @@ uint64_t salvo_probing_cpu_of(int pid)
                                 &user, &system) != 2)
         return 0;
     return (user + system) * (UINT64_C(1000000000) / (uint64_t)sysconf(_SC_CLK_TCK));
+}
+
+int salvo_probing_cores(void)
+{
+    cpu_set_t ours;
+    return sched_getaffinity(0, sizeof ours, &ours) == 0 ? CPU_COUNT(&ours)
+                                                         : (int)sysconf(_SC_NPROCESSORS_ONLN);
+}
+
+bool salvo_probing_shares_cores(int pid)
+{
+    cpu_set_t ours, its, both;
+    if (sched_getaffinity(0, sizeof ours, &ours) != 0 ||
+        sched_getaffinity(pid, sizeof its, &its) != 0)
+        return true;
+    CPU_AND(&both, &ours, &its);
+    return CPU_COUNT(&both) > 0;
 }

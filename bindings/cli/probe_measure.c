@@ -293,6 +293,28 @@ static int play(salvo_probing *p, ramp *r, uint64_t length_ns, salvo_probe_step 
     return status;
 }
 
+static double fastest(const salvo_probing *p)
+{
+    double most = 0;
+    for (size_t i = 0; i < p->flow_count; i++) {
+        double per_s = p->flows[i].per_s * p->flows[i].records;
+        most = per_s > most ? per_s : most;
+    }
+    return most;
+}
+
+/* Of the last three quarters, as the latencies are. Above half of what the sweep reached a queue
+ * can look like a pause. */
+static void watch(salvo_probing *p, const ramp *r, double rate, uint64_t length_ns)
+{
+    if (rate > fastest(p) / 2)
+        return;
+    salvo_probing_watched(p, &(salvo_probe_watch){
+        .wall_ns = (double)(length_ns - length_ns / 4), .requests = (double)r->latencies,
+        .bytes = (double)r->records * p->value_bytes, .records = r->records,
+        .pauses = (double)salvo_noise_watch(&p->noise, r->latency_ns, r->latencies)});
+}
+
 static int one_step(salvo_probing *p, double rate, uint64_t length_ns, salvo_probe_step *step)
 {
     ramp *r = salvo_cli_alloc(sizeof *r);
@@ -304,6 +326,7 @@ static int one_step(salvo_probing *p, double rate, uint64_t length_ns, salvo_pro
     else
         status = play(p, r, length_ns, step);
     if (status == 0) {
+        watch(p, r, rate, length_ns);
         salvo_fit_quantiles(r->latency_ns, r->latencies, NULL, 0);
         step->p50_ns = (uint64_t)salvo_fit_percentile(r->latency_ns, r->latencies, 50);
         step->p99_ns = (uint64_t)salvo_fit_percentile(r->latency_ns, r->latencies, 99);

@@ -392,15 +392,15 @@ static json_t *ramp_of(const salvo_probing *p)
     return array;
 }
 
-static json_t *client_of(const salvo_probing *p, json_t *machine)
+static json_t *client_of(const salvo_probing *p)
 {
     json_t *flusher = cost_of(&p->flusher), *library = cost_of(&p->library);
     json_object_set_new(flusher, "round_ns", whole(p->round_ns));
     json_object_set_new(library, "request_ns", whole(p->library_request_ns));
-    return json_pack("{sO so so so s{so so} so}", "cores", json_object_get(machine, "cores"),
-                     "flusher", flusher, "submit", cost_of(&p->thread), "library", library, "send",
-                     "call_ps", whole(p->call_ps), "byte_ps", whole(p->call_byte_ps),
-                     "overshoot_ns", table_of(p->overshoot, OVERSHOOT_STEPS));
+    return json_pack("{si so so so s{so so} so}", "cores", salvo_probing_cores(), "flusher",
+                     flusher, "submit", cost_of(&p->thread), "library", library, "send", "call_ps",
+                     whole(p->call_ps), "byte_ps", whole(p->call_byte_ps), "overshoot_ns",
+                     table_of(p->overshoot, OVERSHOOT_STEPS));
 }
 
 static json_t *times_of(double how_often, const char *name, int64_t *values, size_t count)
@@ -411,10 +411,23 @@ static json_t *times_of(double how_often, const char *name, int64_t *values, siz
                      table_of(lengths, STALL_STEPS));
 }
 
+static salvo_fit_pause_rates pause_rates(const salvo_probing *p)
+{
+    salvo_fit_watch watches[PROBE_WATCHES];
+    for (size_t i = 0; i < p->watch_count; i++) {
+        const salvo_probe_watch *w = &p->watches[i];
+        double each = salvo_fit_ns(&p->service, w->bytes, w->records) - p->pushed_ns;
+        double busy_ns = fmin(w->requests * fmax(each, 0), w->wall_ns);
+        watches[i] = (salvo_fit_watch){w->wall_ns, w->busy ? w->wall_ns : busy_ns,
+                                       w->requests * w->bytes, w->pauses};
+    }
+    return salvo_fit_pauses(watches, p->watch_count);
+}
+
 /* Stalls of single requests, and pauses that came with time; apart from those with load. */
 static void add_rests(const salvo_probing *p, json_t *model)
 {
-    salvo_fit_pause_rates rates = salvo_fit_pauses(p->flows, p->flow_count);
+    salvo_fit_pause_rates rates = pause_rates(p);
     size_t paused = p->noise.pause_count, count = p->stall_count;
     int64_t *all = salvo_cli_alloc((count + paused + 1) * sizeof *all);
     double per_hour = (double)count * HOUR_NS / at_least((double)p->observed_ns, 1);
@@ -425,9 +438,11 @@ static void add_rests(const salvo_probing *p, json_t *model)
     if (count != 0)
         json_object_set_new(model, "stalls", times_of(per_hour + rates.per_ns * HOUR_NS,
                                                       "per_hour", all, count));
-    if (paused != 0 && rates.per_byte > 0)
-        json_object_set_new(model, "pauses", times_of(rates.per_byte * TIB, "per_tib",
-                                                      p->noise.pauses_ns, paused));
+    if (paused != 0 && rates.per_byte + rates.per_busy_ns > 0) {
+        json_t *pauses = times_of(rates.per_byte * TIB, "per_tib", p->noise.pauses_ns, paused);
+        json_object_set_new(pauses, "per_busy_hour", whole(rates.per_busy_ns * HOUR_NS));
+        json_object_set_new(model, "pauses", pauses);
+    }
     free(all);
 }
 
@@ -470,7 +485,7 @@ json_t *salvo_probing_model(const salvo_probing *p)
                                   "error_percent_p50", whole(p->errors[0]), "error_percent_p90",
                                   whole(p->errors[1]), "error_percent_max", whole(p->errors[2])));
     json_object_set_new(model, "sweep", ramp_of(p));
-    json_object_set_new(model, "client", client_of(p, machine));
+    json_object_set_new(model, "client", client_of(p));
     if (p->on_host)
         json_object_set_new(model, "on_host", cost_of(&p->host));
     return model;

@@ -10,6 +10,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define PAUSE_NS 3000000.0
 enum { SLICE_LEAST = 5, FLOW_LEAST = 100, PACE_LEAST = 10, PACE_MOST = 1000000 };
@@ -89,6 +90,27 @@ size_t salvo_noise_add(salvo_noise *n, salvo_noise_request *requests, size_t cou
         salvo_fit_quantiles(residuals, kept, n->residual_ns + n->residual_count, NOISE_TABLE);
         n->residual_count += NOISE_TABLE;
         free(residuals);
+    }
+    free(scratch);
+    return met;
+}
+
+size_t salvo_noise_watch(salvo_noise *n, const int64_t *took_ns, size_t count)
+{
+    if (count < FLOW_LEAST)
+        return 0;
+    int64_t *scratch = salvo_cli_alloc(count * sizeof *scratch);
+    memcpy(scratch, took_ns, count * sizeof *scratch);
+    salvo_fit_quantiles(scratch, count, NULL, 0);
+    double middle = salvo_fit_percentile(scratch, count, 50);
+    size_t met = 0;
+    for (size_t i = 0; i < count; i++) {
+        bool late = met_pause((double)took_ns[i], middle);
+        if (!late || (i > 0 && met_pause((double)took_ns[i - 1], middle)))
+            continue;
+        n->pauses_ns = grow(n->pauses_ns, n->pause_count, 1);
+        n->pauses_ns[n->pause_count++] = took_ns[i] - (int64_t)middle; /* first: waited longest */
+        met++;
     }
     free(scratch);
     return met;

@@ -30,6 +30,10 @@ typedef struct salvo_noise {
 size_t salvo_noise_add(salvo_noise *n, salvo_noise_request *requests, size_t count,
                        bool pauses_only);
 
+/* Requests at a slow pace, in the order of their ends: how many pauses they met, where those that
+ * are late one after the other met one. */
+size_t salvo_noise_watch(salvo_noise *n, const int64_t *took_ns, size_t count);
+
 /* All flows' residuals as one table of NOISE_TABLE; 0: there was no flow. */
 size_t salvo_noise_residuals(salvo_noise *n, int64_t *table);
 void salvo_noise_free(salvo_noise *n);

@@ -45,6 +45,12 @@ void salvo_probing_sleep(uint64_t ns)
     nanosleep(&t, NULL);
 }
 
+void salvo_probing_watched(salvo_probing *p, const salvo_probe_watch *w)
+{
+    if (p->watch_count < PROBE_WATCHES)
+        p->watches[p->watch_count++] = *w;
+}
+
 int salvo_probing_make(salvo_probing *p, uint32_t records, uint32_t value_bytes,
                        uint32_t partition, uint32_t *batch)
 {

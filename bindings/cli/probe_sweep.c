@@ -96,11 +96,15 @@ static void came_back(salvo_probing *p, const salvo_fit_flow *f, stream *s, uint
 
 /* Only told with one in flight; with more, one pause is met by many. Requests of 10 KB are their
  * way there and back, not the broker's work. */
-static void keep_noise(salvo_probing *p, salvo_fit_flow *f, salvo_noise_request *requests,
-                       size_t count)
+static void keep_noise(salvo_probing *p, const salvo_fit_flow *f, double took_ns,
+                       salvo_noise_request *requests, size_t count)
 {
-    if (f->in_flight == 1)
-        f->pauses = (double)salvo_noise_add(&p->noise, requests, count, f->bytes < LARGE_BYTES);
+    if (f->in_flight != 1)
+        return;
+    salvo_probing_watched(p, &(salvo_probe_watch){
+        .wall_ns = took_ns, .requests = (double)count, .bytes = f->bytes, .records = f->records,
+        .pauses = (double)salvo_noise_add(&p->noise, requests, count, f->bytes < LARGE_BYTES),
+        .busy = true});
 }
 
 static int play_flow(salvo_probing *p, salvo_fit_flow *f, uint64_t length_ns,
@@ -136,9 +140,7 @@ static int play_flow(salvo_probing *p, salvo_fit_flow *f, uint64_t length_ns,
         return status;
     share(p, f, &before, s.requests, now_ns - begin_ns);
     f->per_s = rate_of(slices + SLICES / 4, SLICES - SLICES / 4, slice_ns);
-    f->took_ns = (double)(now_ns - begin_ns);
-    f->requests = (double)s.requests;
-    keep_noise(p, f, requests, kept);
+    keep_noise(p, f, (double)(now_ns - begin_ns), requests, kept);
     status = salvo_probing_settle(p);
     salvo_probe_remove_all(p->probe);
     return status;

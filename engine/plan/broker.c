@@ -21,6 +21,7 @@
 #include <stdlib.h>
 
 #define TIB (UINT64_C(1) << 40)
+#define HOUR_NS UINT64_C(3600000000000)
 enum { TCP_RETRY_NS = 200 * 1000 * 1000 };
 
 void salvo_plan_list_push(plan_world *w, plan_list *list, uint32_t r)
@@ -129,12 +130,15 @@ static void freeze(plan_world *w, plan_node *node, uint64_t until_ns)
     node->frozen_until_ns = until_ns;
 }
 
-/* Now and then a broker rests for what it has taken: collects its garbage, writes to its disk. */
-static void pause_for(plan_world *w, plan_node *node, uint64_t bytes)
+/* Now and then a broker rests for what it has taken or done: collects its garbage, writes to its
+ * disk. So `often` in `whole` of it. */
+static void pause_for(plan_world *w, plan_node *node, uint64_t amount, uint64_t often,
+                      uint64_t whole)
 {
-    uint64_t chance = bytes < TIB / w->broker.pauses_per_tib ? bytes * w->broker.pauses_per_tib
-                                                            : TIB;
-    if (salvo_draw_below(&node->pauses, TIB) >= chance)
+    if (often == 0)
+        return;
+    uint64_t chance = amount < whole / often ? amount * often : whole;
+    if (salvo_draw_below(&node->pauses, whole) >= chance)
         return;
     int64_t length_ns = salvo_draw_table(&node->pauses, &w->broker.pause_ns);
     if (length_ns > 0)
@@ -156,8 +160,8 @@ static void serve(plan_world *w, plan_node *node)
         node->serving[k] = r;
         node->end_ns[k] = begin_ns + takes_ns;
         node->busy_ns += takes_ns;
-        if (w->broker.pauses_per_tib != 0)
-            pause_for(w, node, q->bytes);
+        pause_for(w, node, q->bytes, w->broker.pauses_per_tib, TIB);
+        pause_for(w, node, takes_ns, w->broker.pauses_per_busy_hour, HOUR_NS);
     }
 }
 
@@ -250,7 +254,7 @@ static void stall(plan_world *w, plan_node *node)
     int64_t length_ns = salvo_draw_table(&node->lengths, &w->broker.stall_ns);
     if (length_ns > 0)
         freeze(w, node, w->now_ns + (uint64_t)length_ns);
-    uint64_t mean_ns = UINT64_C(3600000000000) / w->broker.stalls_per_hour;
+    uint64_t mean_ns = HOUR_NS / w->broker.stalls_per_hour;
     node->next_stall_ns = w->now_ns + salvo_draw_exponential(&node->stalls, mean_ns) + 1;
 }
 

@@ -96,6 +96,14 @@ limit=$(value .limit_per_s p.json) # a request of 1 us a record and 0.1 us for i
 p50=$(value .p50_ns p.json)
 { [ "$p50" -gt 1000000 ] && [ "$p50" -lt 4000000 ]; } || fail "p50 is $p50"
 out_has '"format": "salvo-prediction"'
+for often in '"per_tib": 10000000' '"per_busy_hour": 12000'; do # of 50 ms, each second or third
+    sed "s/\"window\"/\"pauses\": {$often, \"duration_ns\": [50000000, 50000001]}, &/" model.json \
+        >paused.json
+    run plan predict --rate 50k --broker-model paused.json -s linger_us=2000 --json --out q.json
+    status_is 0
+    p99=$(value .p99_ns q.json)
+    [ "$p99" -gt 30000000 ] || fail "p99 is $p99 with pauses of 50 ms, $often"
+done
 with_pace() { sed "s/\"window\"/\"pace\": {$1}, &/" model.json >"$2"; }
 with_pace '"slice_ns": 50000000, "permille": [2000]' slow.json
 run plan predict --rate 50k --broker-model slow.json -s linger_us=2000 --json --out slow

@@ -316,6 +316,30 @@ static void pauses_by_hand(void **state)
     salvo_config_free(s.config);
 }
 
+/* 20 pauses a second of work, of 20 ms: with 1,000 requests a second of 0.5 ms ten a second, with
+ * requests of 10 us one in five seconds, which a percent of the messages does not meet. */
+static void pauses_come_with_work(void **state)
+{
+    static const int64_t length_ns = 20 * 1000 * 1000;
+    static const char *const pairs[] = {"message_broker", "redis", "linger_us", "1000", NULL};
+    static const uint64_t base_ns[] = {500 * US, 10 * US};
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        setup s;
+        salvo_plan_result r;
+        prepare(&s, 40000, pairs);
+        s.run.broker.servers = 4;
+        s.run.duration_ns = 10 * SECOND;
+        s.run.broker.service = (salvo_plan_cost){.base_ns = base_ns[i]};
+        s.run.broker.pauses_per_busy_hour = 20 * 3600;
+        s.run.broker.pause_ns = (salvo_plan_table){&length_ns, 1};
+        simulate(&s, &r);
+        assert_in_range(r.p99_ns, i == 0 ? 17 * MS : 0, i == 0 ? 60 * MS : 5 * MS);
+        salvo_plan_result_free(&r);
+        salvo_config_free(s.config);
+    }
+}
+
 /* A request of a message, half the time busy. In one slice of ten requests take 3 ms, one comes
  * each 2 ms: the 17th comes after 32 ms and is the last that is done in it, after 51. Were each
  * tenth request slow by itself, none would wait for long. */
@@ -486,7 +510,7 @@ int main(void)
         cmocka_unit_test(deadline_in_outage),    cmocka_unit_test(blocked_senders),
         cmocka_unit_test(wrong_runs),            cmocka_unit_test(bursts_by_hand),
         cmocka_unit_test(pauses_by_hand),        cmocka_unit_test(costs_by_hand),
-        cmocka_unit_test(pace_by_hand),
+        cmocka_unit_test(pace_by_hand),          cmocka_unit_test(pauses_come_with_work),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

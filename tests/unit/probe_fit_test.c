@@ -157,35 +157,32 @@ static void one_in_flight_is_one_after_the_other(void **state)
     near(salvo_fit_rate(&flow, &service, &client, 1, 1), 1000, 0.01);
 }
 
-/* Ten pauses a second and one each 100 MB are told apart; what comes with time only is not counted
- * with the bytes, and flows of several in flight have no say. */
-static void pauses_come_with_bytes(void **state)
+/* What comes with time, with work and with bytes is told apart; what is less than nothing is not
+ * counted with any. */
+static void pauses_come_with_work(void **state)
 {
-    static const double bytes[] = {10000, 100000, 500000}, rates[] = {5000, 2000, 700};
-    salvo_fit_flow flows[4] = {{0}};
+    static const double wall[] = {10e9, 4e9, 4e9, 4e9}, busy[] = {1e8, 4e9, 4e9, 2e9},
+                        bytes[] = {1e6, 2e8, 1.4e9, 9e8};
+    static const salvo_fit_pause_rates rates[] = {
+        {10e-9, 5e-9, 1e-8}, {0, 5e-9, 0}, {0, 0, 1e-8}, {10e-9, 0, 0}, {0, 0, 0}};
+    salvo_fit_watch w[4];
     (void)state;
-    for (int k = 0; k < 2; k++) {
-        double per_byte = k == 0 ? 1e-8 : 0;
-        for (int i = 0; i < 3; i++) {
-            flows[i] = (salvo_fit_flow){.bytes = bytes[i], .in_flight = 1, .took_ns = 4e9,
-                                        .requests = rates[i] * 4};
-            flows[i].pauses = 40 + per_byte * bytes[i] * flows[i].requests;
+    for (size_t k = 0; k < sizeof rates / sizeof *rates; k++) {
+        for (int i = 0; i < 4; i++) {
+            w[i] = (salvo_fit_watch){wall[i], busy[i], bytes[i], 0};
+            w[i].pauses = rates[k].per_ns * wall[i] + rates[k].per_busy_ns * busy[i] +
+                          rates[k].per_byte * bytes[i];
         }
-        flows[3] = (salvo_fit_flow){.bytes = 100, .in_flight = 8, .took_ns = 4e9,
-                                    .requests = 10, .pauses = 100000};
-        salvo_fit_pause_rates found = salvo_fit_pauses(flows, 4);
-        near(found.per_byte * 1e9, per_byte * 1e9, 0.001);
-        near(found.per_ns * 1e9, 10, 0.001);
+        salvo_fit_pause_rates found = salvo_fit_pauses(w, 4);
+        near(found.per_ns * 1e9, rates[k].per_ns * 1e9, 0.001);
+        near(found.per_busy_ns * 1e9, rates[k].per_busy_ns * 1e9, 0.001);
+        near(found.per_byte * 1e9, rates[k].per_byte * 1e9, 0.001);
     }
-    for (int i = 0; i < 3; i++) /* fewer with time: all of them are the bytes' */
-        flows[i].pauses = 1e-8 * bytes[i] * flows[i].requests - 1;
-    assert_true(salvo_fit_pauses(flows, 3).per_byte > 0.9e-8);
-    assert_true(salvo_fit_pauses(flows, 3).per_ns == 0);
-    for (int i = 0; i < 3; i++) /* fewer with bytes: all are time's */
-        flows[i].pauses = 40 - 1e-9 * bytes[i] * flows[i].requests;
-    assert_true(salvo_fit_pauses(flows, 3).per_byte == 0);
-    near(salvo_fit_pauses(flows, 3).per_ns * 1e9, 9.9, 0.02);
-    assert_true(salvo_fit_pauses(flows, 0).per_ns == 0);
+    for (int i = 0; i < 4; i++) /* fewer with bytes than without */
+        w[i].pauses = 40 + 10e-9 * busy[i] - 1e-8 * bytes[i];
+    assert_true(salvo_fit_pauses(w, 4).per_byte == 0);
+    assert_true(salvo_fit_pauses(w, 4).per_ns >= 0);
+    assert_true(salvo_fit_pauses(w, 0).per_ns == 0);
 }
 
 static void quantiles_are_equal_steps(void **state)
@@ -210,7 +207,7 @@ int main(void)
         cmocka_unit_test(a_request_is_told_from_its_batches),
         cmocka_unit_test(batches_of_a_request_cost_apart),
         cmocka_unit_test(one_in_flight_is_one_after_the_other),
-        cmocka_unit_test(pauses_come_with_bytes),
+        cmocka_unit_test(pauses_come_with_work),
         cmocka_unit_test(quantiles_are_equal_steps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

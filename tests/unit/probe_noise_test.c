@@ -65,6 +65,27 @@ static void a_pause_is_no_residual(void **state)
     salvo_noise_free(&n);
 }
 
+/* A pause that several requests meet is one, and as long as the first of them waited. */
+static void late_ones_in_a_row_met_one_pause(void **state)
+{
+    int64_t took[COUNT];
+    salvo_noise n = {0};
+    (void)state;
+    for (int i = 0; i < COUNT; i++)
+        took[i] = 1000 * US;
+    took[10] = 6000 * US;
+    took[11] = 5000 * US;
+    took[12] = 4200 * US;
+    took[50] = 9000 * US;
+    took[60] = 3900 * US; /* late, by less than 3 ms */
+    assert_int_equal(salvo_noise_watch(&n, took, COUNT), 2);
+    assert_int_equal(n.pause_count, 2);
+    assert_int_equal(n.pauses_ns[0], 5000 * US);
+    assert_int_equal(n.pauses_ns[1], 8000 * US);
+    assert_int_equal(salvo_noise_watch(&n, took, 99), 0); /* too few */
+    salvo_noise_free(&n);
+}
+
 static void flows_weigh_alike(void **state)
 {
     salvo_noise_request requests[COUNT];
@@ -111,6 +132,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_slow_slice_is_pace),
         cmocka_unit_test(a_pause_is_no_residual),
+        cmocka_unit_test(late_ones_in_a_row_met_one_pause),
         cmocka_unit_test(flows_weigh_alike),
         cmocka_unit_test(what_tells_little_is_left),
     };

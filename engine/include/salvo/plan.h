@@ -43,6 +43,7 @@ typedef struct salvo_plan_broker {
     uint64_t request_timeout_ns;   /* 30 s */
     salvo_plan_cost on_host;       /* what a broker on the same cores uses; base: a request */
     uint64_t pauses_per_tib;       /* a broker rests so often as it takes bytes; at most 10^9 */
+    uint64_t pauses_per_busy_hour; /* and so often as its servers are at work; at most 3,600,000 */
     salvo_plan_table pause_ns;
     uint64_t pushed_ns;            /* a request that is hurried on is answered so much sooner */
     const uint32_t *pace_permille; /* service times in slices of time, of what they are else:
