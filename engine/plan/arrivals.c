@@ -136,7 +136,7 @@ static int claim(plan_world *w, const plan_letter *m, salvo_letter *l)
         return SALVO_RING_FULL;
     uint64_t cost_ns = (w->host.send_ps + l->length * w->host.send_per_byte_ps) / 1000;
     salvo_sizes_record record = {
-        .stamp = cost_ns != 0 ? salvo_plan_cpu_take(w, w->now_ns, cost_ns) : w->now_ns,
+        .stamp = salvo_plan_cpu_take(w, plan_task_sender(w, m->thread), cost_ns),
         .length = l->length, .key = m->key, .key_len = m->key_bytes, .topic = m->topic};
     int err = salvo_sizes_claim(l->flusher->sizes, ring, &record, &l->claim);
     if (err == 0)

@@ -155,7 +155,8 @@ static void serve(plan_world *w, plan_node *node)
         uint32_t r = pop(w, &node->queue);
         const plan_request *q = &w->requests[r];
         uint64_t cpu_ns = plan_cost_ns(&w->broker.on_host, q->bytes, q->records);
-        uint64_t begin_ns = cpu_ns != 0 ? salvo_plan_cpu_take(w, w->now_ns, cpu_ns) : w->now_ns;
+        uint64_t begin_ns = salvo_plan_cpu_take(
+            w, plan_task_server(w, (uint32_t)(node - w->nodes), k), cpu_ns);
         uint64_t takes_ns = service_ns(w, node, q);
         node->serving[k] = r;
         node->end_ns[k] = begin_ns + takes_ns;
@@ -165,11 +166,12 @@ static void serve(plan_world *w, plan_node *node)
     }
 }
 
-/* The library's thread works for so long, as soon as a core is free; when it begins. The service
+/* The library's thread works for so long, once it has done what it has; when it begins. The service
  * time has this work in it, so it is what follows that waits for its end. */
 static uint64_t work(plan_world *w, plan_link *link, uint64_t cost_ns)
 {
-    uint64_t begin_ns = cost_ns != 0 ? salvo_plan_cpu_take(w, w->now_ns, cost_ns) : w->now_ns;
+    uint64_t begin_ns = salvo_plan_cpu_take(w, plan_task_link(w, (uint32_t)(link - w->links)),
+                                            cost_ns);
     uint64_t from_ns = link->thread_free_ns > begin_ns ? link->thread_free_ns : begin_ns;
     link->thread_free_ns = from_ns + cost_ns;
     link->thread_busy_ns += cost_ns;

@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The order of events, and the cores.
+ * The order of events.
  *
  * Events of one instant happen in this order: outages change, the broker, senders that give up,
- * the application's own work, flushers, arrivals. A flusher's round happens when a core is free
- * for it; what it did tells what it cost; its requests leave, and its next round may begin, when
- * that time is over. Between rounds it sleeps as flusher_run.c would, and wakes late by a draw.
- *
- * Cores: tasks run in the order in which they ask, none is interrupted.
+ * the application's own work, flushers, arrivals. What a flusher's round did tells what it cost;
+ * its requests leave, and its next round may begin, when the cores (cpu.c) have done that. Between
+ * rounds it sleeps as flusher_run.c would, and wakes late by a draw.
  */
 #include "world.h"
 
@@ -23,24 +21,6 @@ enum { START_NS = 1000 * 1000 * 1000, WORTH_SLEEPING_NS = 5000, ROUND_LEAST_NS =
 static uint64_t clock_now(void *context)
 {
     return ((const plan_world *)context)->now_ns;
-}
-
-static uint32_t free_core(const plan_cpu *cpu)
-{
-    uint32_t best = 0;
-    for (uint32_t i = 1; i < cpu->cores; i++)
-        if (cpu->free_ns[i] < cpu->free_ns[best])
-            best = i;
-    return best;
-}
-
-uint64_t salvo_plan_cpu_take(plan_world *w, uint64_t at_ns, uint64_t cost_ns)
-{
-    uint32_t core = free_core(&w->cpu);
-    uint64_t begin_ns = w->cpu.free_ns[core] > at_ns ? w->cpu.free_ns[core] : at_ns;
-    w->cpu.free_ns[core] = begin_ns + cost_ns;
-    w->cpu.busy_ns += cost_ns;
-    return begin_ns;
 }
 
 static uint64_t overshoot_ns(plan_world *w, plan_agent *agent)
@@ -67,7 +47,6 @@ static void rest(plan_world *w, salvo_flusher *f, int work, uint64_t end_ns)
     plan_agent *a = &w->agents[f->index];
     const plan_handle *h = w->handles[f->index];
     a->due_ns = end_ns;
-    a->core = PLAN_NONE;
     if (work != 0 || s->idle == SALVO_IDLE_BUSY || h->done_first != h->done_end ||
         f->wake_at_ns <= end_ns + WORTH_SLEEPING_NS ||
         atomic_load_explicit(&f->kicked, memory_order_relaxed) != 0)
@@ -98,23 +77,14 @@ static void round_of(plan_world *w, uint32_t index)
     salvo_flusher *f = &w->p->flushers[index];
     plan_agent *a = &w->agents[index];
     a->sleeping = a->offers_idle = false;
-    if (a->core == PLAN_NONE) {
-        a->core = free_core(&w->cpu);
-        if (w->cpu.free_ns[a->core] > w->now_ns) { /* next in that core's queue */
-            a->due_ns = w->cpu.free_ns[a->core]++;
-            return;
-        }
-    }
     a->submitted = a->records = a->bytes = 0;
     salvo_plan_measure_before(w);
     int work = salvo_flusher_work(f);
     uint64_t cost_ns = round_cost_ns(w, f, a);
     a->busy_ns += cost_ns;
-    w->cpu.busy_ns += cost_ns;
-    if (w->cpu.free_ns[a->core] < w->now_ns + cost_ns)
-        w->cpu.free_ns[a->core] = w->now_ns + cost_ns;
-    salvo_plan_round_ended(w, index, w->now_ns + cost_ns);
-    rest(w, f, work, w->now_ns + cost_ns);
+    uint64_t end_ns = salvo_plan_cpu_take(w, plan_task_flusher(index), cost_ns) + cost_ns;
+    salvo_plan_round_ended(w, index, end_ns);
+    rest(w, f, work, end_ns);
     w->measure.result->rounds++;
     salvo_plan_measure_round(w);
     if (w->blocked_threads != 0 && work != 0)
@@ -125,7 +95,7 @@ static void round_of(plan_world *w, uint32_t index)
 static void application(plan_world *w)
 {
     uint64_t slice_ns = w->host.app_slice_ns;
-    salvo_plan_cpu_take(w, w->now_ns, slice_ns);
+    salvo_plan_cpu_take(w, PLAN_TASK_APP, slice_ns);
     w->app_next_ns = w->now_ns + 1 + salvo_draw_exponential(
                                          &w->app, slice_ns * 1000 / w->host.app_busy_permille);
 }
@@ -291,7 +261,7 @@ static int open_producer(plan_world *w)
     w->agents = calloc(flushers, sizeof *w->agents);
     for (uint32_t i = 0; w->agents != NULL && i < flushers; i++)
         w->agents[i] = (plan_agent){
-            .due_ns = w->now_ns, .core = PLAN_NONE,
+            .due_ns = w->now_ns,
             .overshoot = salvo_draw_stream(w->run->seed, PLAN_STREAM_OVERSHOOT, i)};
     return w->agents == NULL ? SALVO_ERR_NOMEM : 0;
 }
@@ -310,10 +280,11 @@ static int open_world(plan_world *w, const salvo_plan_run *run, salvo_plan_resul
     w->start_ns = w->now_ns + run->warmup_ns;
     w->end_ns = w->start_ns + run->duration_ns;
     w->free_request = PLAN_NONE;
-    w->cpu.cores = w->host.cores;
     w->app = salvo_draw_stream(run->seed, PLAN_STREAM_APP, 0);
     w->app_next_ns = w->host.app_busy_permille != 0 ? w->now_ns : PLAN_NEVER;
     err = open_producer(w);
+    if (err == 0)
+        err = salvo_plan_cpu_open(w);
     if (err == 0)
         err = salvo_plan_brokers_open(w);
     if (err == 0)
@@ -330,6 +301,7 @@ static void close_world(plan_world *w)
     salvo_plan_measure_close(w); /* after it: closing records into its histograms */
     salvo_plan_arrivals_close(w);
     salvo_plan_brokers_close(w);
+    salvo_plan_cpu_close(w);
     free(w->changes);
     free(w->agents);
     free(w->handles);

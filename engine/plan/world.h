@@ -24,9 +24,11 @@ enum { /* kinds of entities: each number of a kind has a stream of random number
 #define PLAN_NEVER UINT64_MAX
 #define PLAN_NONE UINT32_MAX
 
-typedef struct plan_cpu { /* one run queue; a task that runs is not interrupted */
-    uint64_t free_ns[PLAN_CORES_MAX];
-    uint32_t cores;
+typedef struct plan_cpu { /* cpu.c */
+    uint64_t *left_ns;    /* of each task: what it has still to do */
+    uint32_t *running;    /* tasks that have something to do, in no order */
+    uint32_t running_count, cores;
+    uint64_t at_ns;       /* so far it is worked off */
     uint64_t busy_ns;
 } plan_cpu;
 
@@ -100,7 +102,6 @@ typedef struct plan_node { /* a broker */
 
 typedef struct plan_agent { /* a flusher as the runner sees it */
     uint64_t due_ns;
-    uint32_t core;        /* granted from due_ns on; PLAN_NONE: not yet */
     bool sleeping, offers_idle;
     uint64_t busy_ns, drained, batches; /* so far */
     uint64_t submitted, records, bytes; /* of a round: batches, what is in them */
@@ -161,8 +162,37 @@ typedef struct plan_world {
     bool out_of_memory;
 } plan_world;
 
+/* cpu.c: tasks by number */
+enum { PLAN_TASK_APP };
+
+static inline uint32_t plan_task_flusher(uint32_t flusher)
+{
+    return PLAN_TASK_APP + 1 + flusher;
+}
+
+static inline uint32_t plan_task_link(const plan_world *w, uint32_t link)
+{
+    return plan_task_flusher(w->p->settings.flushers) + link;
+}
+
+static inline uint32_t plan_task_server(const plan_world *w, uint32_t node, uint32_t server)
+{
+    return plan_task_link(w, w->p->settings.flushers * w->broker.brokers) +
+           node * w->broker.servers + server;
+}
+
+static inline uint32_t plan_task_sender(const plan_world *w, uint32_t thread)
+{
+    return plan_task_server(w, w->broker.brokers, 0) + thread;
+}
+
+int salvo_plan_cpu_open(plan_world *w);
+void salvo_plan_cpu_close(plan_world *w);
+/* So much work for the task, after what it has: so long before its end it would have begun, had it
+ * had a core to itself since. */
+uint64_t salvo_plan_cpu_take(plan_world *w, uint32_t task, uint64_t cost_ns);
+
 /* world.c */
-uint64_t salvo_plan_cpu_take(plan_world *w, uint64_t at_ns, uint64_t cost_ns);
 void salvo_plan_wake(plan_world *w, uint32_t flusher);
 
 static inline uint64_t plan_cost_ns(const salvo_plan_cost *c, uint64_t bytes, uint64_t records)
