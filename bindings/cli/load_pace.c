@@ -34,13 +34,17 @@ uint64_t salvo_load_thread_cpu_ns(void)
     return read_clock(CLOCK_THREAD_CPUTIME_ID);
 }
 
+unsigned salvo_load_cores(void)
+{
+    cpu_set_t ours;
+    return sched_getaffinity(0, sizeof ours, &ours) == 0
+               ? (unsigned)CPU_COUNT(&ours)
+               : (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
+}
+
 uint64_t salvo_pace_spin_ns(unsigned threads)
 {
-    cpu_set_t usable;
-    long cores = sched_getaffinity(0, sizeof usable, &usable) == 0
-                     ? CPU_COUNT(&usable)
-                     : sysconf(_SC_NPROCESSORS_ONLN);
-    return cores >= (long)threads + 2 ? SPIN_NS : 0;
+    return salvo_load_cores() >= threads + 2 ? SPIN_NS : 0;
 }
 
 void salvo_pace_attach(void)

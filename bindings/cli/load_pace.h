@@ -22,6 +22,7 @@ static inline uint64_t salvo_load_now_ns(void)
 
 uint64_t salvo_load_unix_ns(void);
 uint64_t salvo_load_thread_cpu_ns(void);
+unsigned salvo_load_cores(void); /* that this process may run on */
 
 /* One per thread. spin_ns: how long before a due time sleeping gives way to spinning. */
 typedef struct salvo_pace {

@@ -8,7 +8,7 @@
  *   probe_sweep.c    requests in flight; probe_noise.c: how much they differ
  *   probe_model.c    from what was measured to the model (docs/formats.md)
  *   probe_show.c     the table and the picture
- *   probe_host.c     our cores, and the broker's process where it is here
+ *   probe_host.c     the broker's process, where it is here
  */
 #ifndef SALVO_CLI_PROBE_H
 #define SALVO_CLI_PROBE_H

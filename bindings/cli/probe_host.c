@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The cores of this process, and the broker's process where it runs on this host and may be looked
- * at: who listens on the port, the CPU time that it has used, and whether it may run on our cores.
+ * The broker's process, where it runs on this host and may be looked at: who listens on the port,
+ * the CPU time that it has used, and whether it may run on our cores.
  * Reads /proc and affinities only.
  */
 #include "probe_host.h"
@@ -84,13 +84,6 @@ uint64_t salvo_probing_cpu_of(int pid)
                                 &user, &system) != 2)
         return 0;
     return (user + system) * (UINT64_C(1000000000) / (uint64_t)sysconf(_SC_CLK_TCK));
-}
-
-int salvo_probing_cores(void)
-{
-    cpu_set_t ours;
-    return sched_getaffinity(0, sizeof ours, &ours) == 0 ? CPU_COUNT(&ours)
-                                                         : (int)sysconf(_SC_NPROCESSORS_ONLN);
 }
 
 bool salvo_probing_shares_cores(int pid)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The cores of this process, and the broker's process where it runs on this host.
+ * The broker's process, where it runs on this host, and whether it draws on our cores.
  */
 #ifndef SALVO_CLI_PROBE_HOST_H
 #define SALVO_CLI_PROBE_HOST_H
@@ -11,6 +11,5 @@
 int salvo_probing_broker_pid(const char *address); /* which listens at HOST:PORT; 0: not found */
 uint64_t salvo_probing_cpu_of(int pid);            /* so far; 0: it may not be looked at */
 bool salvo_probing_shares_cores(int pid);          /* also where that cannot be told */
-int salvo_probing_cores(void);                     /* that this process may run on */
 
 #endif

@@ -6,6 +6,7 @@
  */
 #include "probe.h"
 
+#include "load_pace.h"
 #include "load_result.h"
 
 #include <math.h>
@@ -397,7 +398,7 @@ static json_t *client_of(const salvo_probing *p)
     json_t *flusher = cost_of(&p->flusher), *library = cost_of(&p->library);
     json_object_set_new(flusher, "round_ns", whole(p->round_ns));
     json_object_set_new(library, "request_ns", whole(p->library_request_ns));
-    return json_pack("{si so so so s{so so} so}", "cores", salvo_probing_cores(), "flusher",
+    return json_pack("{si so so so s{so so} so}", "cores", (int)salvo_load_cores(), "flusher",
                      flusher, "submit", cost_of(&p->thread), "library", library, "send", "call_ps",
                      whole(p->call_ps), "byte_ps", whole(p->call_byte_ps), "overshoot_ns",
                      table_of(p->overshoot, OVERSHOOT_STEPS));

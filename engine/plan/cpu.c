@@ -54,20 +54,20 @@ static void do_work(plan_cpu *cpu, uint64_t done_ns)
     }
 }
 
-/* Until now; from one task's end to the next the same share for each. */
+/* Until now; from one task's end to the next the same share for each. Shares are whole
+ * nanoseconds: the rest of the time is worked off with the next ones. */
 static void advance(plan_cpu *cpu, uint64_t now_ns)
 {
-    while (cpu->running_count != 0 && cpu->at_ns < now_ns) {
+    while (cpu->running_count != 0) {
         uint64_t n = cpu->running_count, k = n < cpu->cores ? n : cpu->cores;
-        uint64_t each_ns = least_left(cpu), takes_ns = (each_ns * n + k - 1) / k;
-        if (takes_ns > now_ns - cpu->at_ns) {
-            takes_ns = now_ns - cpu->at_ns;
-            each_ns = takes_ns * k / n;
-            if (each_ns == 0)
-                return; /* a share of less than a nanosecond: it is done with the next */
-        }
-        cpu->at_ns += takes_ns;
+        uint64_t most_ns = (now_ns - cpu->at_ns) * k / n, each_ns = least_left(cpu);
+        bool one_ends = each_ns <= most_ns;
+        if (!one_ends)
+            each_ns = most_ns;
+        cpu->at_ns += (each_ns * n + k - 1) / k;
         do_work(cpu, each_ns);
+        if (!one_ends)
+            return;
     }
     cpu->at_ns = now_ns;
 }

@@ -188,8 +188,8 @@ static inline uint32_t plan_task_sender(const plan_world *w, uint32_t thread)
 
 int salvo_plan_cpu_open(plan_world *w);
 void salvo_plan_cpu_close(plan_world *w);
-/* So much work for the task, after what it has: so long before its end it would have begun, had it
- * had a core to itself since. */
+/* So much work for the task, after what it has. Returns its end less the work itself: where it
+ * shares no core, its beginning. */
 uint64_t salvo_plan_cpu_take(plan_world *w, uint32_t task, uint64_t cost_ns);
 
 /* world.c */

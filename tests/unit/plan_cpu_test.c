@@ -84,12 +84,29 @@ static void no_more_than_there_is(void **state)
     }
 }
 
+/* Eleven tasks on one core, looked at each 7 ns: less than a nanosecond for each adds up. */
+static void small_shares_add_up(void **state)
+{
+    uint64_t left_ns = 0;
+    (void)state;
+    open_cores(1);
+    for (uint32_t task = 1; task < 11; task++)
+        (void)salvo_plan_cpu_take(&world, task, 10000);
+    for (; world.now_ns < 71000; world.now_ns += 7)
+        (void)salvo_plan_cpu_take(&world, 0, 1);
+    for (uint32_t task = 0; task < 11; task++)
+        left_ns += world.cpu.left_ns[task];
+    assert_in_range(world.cpu.busy_ns - left_ns, 69900, 70000);
+    salvo_plan_cpu_close(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tasks_have_numbers_of_their_own),
         cmocka_unit_test(three_share_two),
         cmocka_unit_test(no_more_than_there_is),
+        cmocka_unit_test(small_shares_add_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include "load_pace.h"
 #include "probe_host.h"
 
 #include <sched.h>
@@ -36,7 +37,7 @@ static void cores_are_those_we_may_run_on(void **state)
     cpu_set_t all;
     (void)state;
     assert_int_equal(sched_getaffinity(0, sizeof all, &all), 0);
-    assert_int_equal(salvo_probing_cores(), CPU_COUNT(&all));
+    assert_int_equal(salvo_load_cores(), CPU_COUNT(&all));
     if (CPU_COUNT(&all) < 2)
         skip();
     pid_t child = fork();
@@ -46,7 +47,7 @@ static void cores_are_those_we_may_run_on(void **state)
         _exit(0);
     }
     run_on(0, core(&all, 0));
-    assert_int_equal(salvo_probing_cores(), 1);
+    assert_int_equal(salvo_load_cores(), 1);
     assert_true(salvo_probing_shares_cores(child)); /* it may run on all */
     run_on(child, core(&all, 1));
     assert_false(salvo_probing_shares_cores(child));
