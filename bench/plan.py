@@ -22,6 +22,8 @@ WARM_UP = 800_000  # messages a second, in runs of 10 s
 WARM_UP_RUNS = {"kafka": (8, 16), "redis": (3, 6)}
 OVERLOAD = 20_000_000  # a generator that never sleeps, as where more is offered than goes through
 UNRESOLVED = 0.15
+STOLEN = 2.0  # per cent of the processors: what the host above a virtual machine takes is not ours
+TRIES = 3     # for a probe, or a load of the limit's, that the host leaves in peace
 LEAST_RESOLVED = 8
 ADDRESS_KEY = {"kafka": "kafka_bootstrap_servers", "redis": "redis_url"}
 
@@ -52,6 +54,21 @@ def bench(options, target, rate, seconds, *more):
     return json.loads(path.read_text())
 
 
+def stolen(got):
+    return got["generator"]["steal_percent"]
+
+
+def calm_bench(*arguments):
+    """Of some tries the load that the host disturbed least; the first calm one ends them."""
+    best = None
+    for _ in range(TRIES):
+        got = bench(*arguments)
+        best = min(best or got, got, key=stolen)
+        if stolen(best) <= STOLEN:
+            break
+    return best
+
+
 def warm_up(options, target):
     p50s = []
     least, most = WARM_UP_RUNS[target[0]]
@@ -64,8 +81,8 @@ def measure_limit(options, target, combination, seconds, rate):
     """The most that is acknowledged a second: half as much again is offered until it does not go
     through, then a little more than what did, because an overload may cost more than it brings."""
     def through(rate):
-        return bench(options, target, rate, seconds,
-                     *settings(*combination))["acknowledged_per_s"]
+        return calm_bench(options, target, rate, seconds,
+                          *settings(*combination))["acknowledged_per_s"]
 
     best = through(rate)
     while best > 0.8 * rate and rate < OVERLOAD:
@@ -77,7 +94,7 @@ def measure_limit(options, target, combination, seconds, rate):
 def with_generator(options, model):
     """The model for a host on which the generator runs too: its own work a message, measured over
     `null`, is that of the application's threads. On two cores it is a good part of all."""
-    got = bench(options, ("null", None), OVERLOAD, 2)
+    got = calm_bench(options, ("null", None), OVERLOAD, 2)
     model = json.loads(model.read_text())
     options.generator_ns = got["generator"]["cpu_ns_per_message"]
     model["client"]["send"]["call_ps"] += int(options.generator_ns * 1000)
@@ -88,7 +105,7 @@ def with_generator(options, model):
 
 def naps(options, rate):
     """Cores that the generator takes for its sleeps between messages, beside that work."""
-    got = bench(options, ("null", None), rate, 2)
+    got = calm_bench(options, ("null", None), rate, 2)
     more = got["generator"]["cpu_ns_per_message"] - options.generator_ns
     return max(0, round(rate * more / 1e9, 3))
 
@@ -100,14 +117,57 @@ def predict(options, model, combination, rate, busy):
                             "-s", "full_policy=block", *settings(*combination)))
 
 
-def run_broker(options, target):
+def probe(options, target):
+    """The model of the probe that the host disturbed least; the first calm one ends it."""
     driver, address = target
-    model = options.out / f"model-{driver}.json"
+    model, attempt = (options.out / f"{name}-{driver}.json" for name in ("model", "attempt"))
+    model.unlink(missing_ok=True)
+    for _ in range(TRIES):
+        say(f"{driver}: salvo probe")
+        salvo(options, "probe", "--quiet", "-b", driver, "-s", f"{ADDRESS_KEY[driver]}={address}",
+              "--size", str(SIZE), "--seconds", "30" if options.quick else "110",
+              "--out", str(attempt))
+        taken = json.loads(attempt.read_text())["steal_permille"] / 10
+        if not model.exists() or taken < least:
+            attempt.replace(model)
+            least = taken
+        if taken <= STOLEN:
+            break
+        say(f"{driver}: the host took {taken:.0f} % of the processors meanwhile")
+    return model
+
+
+def play(options, target, point):
+    """One load of a point. False: the host took too much meanwhile, the load has no say."""
+    got = bench(options, target, point["rate"], options.seconds,
+                *settings(point["linger_us"], point["batch_bytes"]))
+    if stolen(got) > STOLEN:
+        point["disturbed"] += 1
+        return False
+    column = got["columns"]["acknowledged"]
+    for name in ("p50_ns", "p99_ns"):
+        if column[name] is not None and got["valid"]:
+            point[name].append(column[name])
+    return True
+
+
+def play_rounds(options, target, points):
+    """Disturbed loads come again after the last round, as many as one round has at most."""
+    again = []
+    for turn in range(options.rounds):
+        say(f"{target[0]}: round {turn + 1} of {options.rounds}")
+        again += [point for point in points if not play(options, target, point)]
+    if again:
+        say(f"{target[0]}: the host disturbed {len(again)} loads, once more")
+    for point in again[:len(points)]:
+        play(options, target, point)
+
+
+def run_broker(options, target):
+    driver, _ = target
     say(f"{driver}: warming up")
     warm_up(options, target)
-    say(f"{driver}: salvo probe")
-    salvo(options, "probe", "--quiet", "-b", driver, "-s", f"{ADDRESS_KEY[driver]}={address}",
-          "--size", str(SIZE), "--seconds", "30" if options.quick else "110", "--out", str(model))
+    model = probe(options, target)
     probed = json.loads(model.read_text())
     naive_ns = probed["sweep"][0]["p99_ns"]
     model = with_generator(options, model)
@@ -130,18 +190,10 @@ def run_broker(options, target):
                            "batch_bytes": combination[1], "load": load, "rate": measured * load,
                            "predicted_p50_ns": said["p50_ns"], "predicted_p99_ns": said["p99_ns"],
                            "naive_p99_ns": combination[0] * 1000 + naive_ns,
-                           "p50_ns": [], "p99_ns": []})
+                           "p50_ns": [], "p99_ns": [], "disturbed": 0})
     (options.out / f"predictions-{driver}.json").write_text(
         json.dumps({"made_at": time.time(), "limits": limits, "points": points}, indent=1))
-    for turn in range(options.rounds):
-        say(f"{driver}: round {turn + 1} of {options.rounds}")
-        for point in points:
-            got = bench(options, target, point["rate"], options.seconds,
-                        *settings(point["linger_us"], point["batch_bytes"]))
-            column = got["columns"]["acknowledged"]
-            for name in ("p50_ns", "p99_ns"):
-                if column[name] is not None and got["valid"]:
-                    point[name].append(column[name])
+    play_rounds(options, target, points)
     return limits, points
 
 
@@ -216,7 +268,11 @@ def verdict(limits, points):
         "p99_error_at_85": median(p["p99_error"] for p in high),
         "naive_error": median(p["naive_error"] for p in resolved),
         "repeat_error": median(p["repeat_error"] for p in points),
-        "unresolved": len(points) - len(resolved)}
+        "unresolved": len(points) - len(resolved),
+        "disturbed": sum(p["disturbed"] for p in points)}
+    if summary["disturbed"]:
+        print(f"\n{summary['disturbed']} loads have no say: the host took more than {STOLEN:.0f} % "
+              "of the processors meanwhile")
     goals = {"throughput_error": 0.15, "p50_error": 0.15, "p99_error": 0.25,
              "p99_error_at_85": 0.40}
     if len(resolved) < LEAST_RESOLVED:

@@ -17,7 +17,9 @@ Predictions of `salvo plan predict` against `salvo bench`: four combinations of 
 size that the probe never saw, at 50, 70 and 85 % of the measured limit, in interleaved rounds.
 Printed side by side: predicted, measured, repeat error (each round against the median of the
 others), and the naive guess (linger + the probe's p99). Points whose repeat error exceeds 15 % are
-unresolved; with fewer than 8 resolved ones there is no verdict.
+unresolved; with fewer than 8 resolved ones there is no verdict. Where the host above a virtual
+machine takes more than 2 % of the processors meanwhile (steal), a probe or a load has no say and is
+played again: a probe twice at most, of the loads as many as one round has.
 
   --quick        1 broker at a time as always, but 3 rounds of 5 s and a probe of 30 s
   --rounds N     default 5; --seconds N: of a round, default 30

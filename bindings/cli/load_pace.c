@@ -87,19 +87,28 @@ uint64_t salvo_pace_wait(salvo_pace *pace, uint64_t at_ns, bool measured)
 }
 
 /* Jiffies of all cores from the first line of /proc/stat. */
-static void read_steal(uint64_t *steal, uint64_t *total)
+salvo_steal salvo_steal_begin(void)
 {
     unsigned long long v[8] = {0};
+    salvo_steal now = {0};
     FILE *file = fopen("/proc/stat", "re");
     if (!file)
-        return;
+        return now;
     int count = fscanf(file, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &v[0], &v[1], &v[2],
                        &v[3], &v[4], &v[5], &v[6], &v[7]);
     fclose(file);
-    *total = 0;
     for (int i = 0; i < count; i++)
-        *total += v[i];
-    *steal = v[7];
+        now.total += v[i];
+    now.stolen = v[7];
+    return now;
+}
+
+double salvo_steal_percent(const salvo_steal *since)
+{
+    salvo_steal now = salvo_steal_begin();
+    return now.total > since->total ? 100.0 * (double)(now.stolen - since->stolen) /
+                                          (double)(now.total - since->total)
+                                    : 0;
 }
 
 static void *watch(void *context)
@@ -125,16 +134,13 @@ bool salvo_host_start(salvo_host *host)
 
 void salvo_host_count(salvo_host *host)
 {
-    read_steal(&host->steal, &host->total);
+    host->steal = salvo_steal_begin();
     atomic_store_explicit(&host->counting, true, memory_order_relaxed);
 }
 
 double salvo_host_end(salvo_host *host)
 {
-    uint64_t steal = host->steal, total = host->total;
     atomic_store_explicit(&host->stop, true, memory_order_release);
     pthread_join(host->thread, NULL);
-    read_steal(&steal, &total);
-    uint64_t passed = total - host->total;
-    return passed > 0 ? 100.0 * (double)(steal - host->steal) / (double)passed : 0;
+    return salvo_steal_percent(&host->steal);
 }

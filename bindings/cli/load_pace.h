@@ -57,13 +57,23 @@ static inline uint64_t salvo_pace_called(salvo_pace *pace, uint64_t begin_ns)
     return now;
 }
 
+/* How much of the processors the host above this virtual one takes meanwhile. From
+ * SALVO_STEAL_TOLD on it is told: what was measured holds such an hour's noise. */
+enum { SALVO_STEAL_TOLD = 2 }; /* per cent */
+typedef struct salvo_steal {
+    uint64_t stolen, total; /* jiffies at the begin */
+} salvo_steal;
+
+salvo_steal salvo_steal_begin(void);
+double salvo_steal_percent(const salvo_steal *since);
+
 /* The host. hiccups: how much longer than told sleeps of 1 ms last. */
 typedef struct salvo_host {
     pthread_t thread;
     atomic_bool stop, counting;
     salvo_histogram *hiccups;
     uint64_t cpu_ns; /* of the watching thread, after the end */
-    uint64_t steal, total; /* jiffies at the begin of counting */
+    salvo_steal steal;
 } salvo_host;
 
 bool salvo_host_start(salvo_host *host);

@@ -25,6 +25,7 @@ typedef struct salvo_plan_model { /* a broker model and what came with it */
     salvo_plan_host host;
     char name[96], driver[16];
     uint64_t bytes_max, records_max;  /* measured; 0: not told */
+    uint64_t steal_permille;          /* of the processors, by the host above, meanwhile */
     int64_t *tables[4];               /* residual, stalls, overshoot, pauses */
     uint32_t *pace;
 } salvo_plan_model;

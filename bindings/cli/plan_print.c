@@ -4,6 +4,8 @@
  * depends on the host or the time, so the same plan is the same bytes.
  */
 #include "plan.h"
+
+#include "load_pace.h"
 #include "picture.h"
 
 #include <stdio.h>
@@ -163,6 +165,14 @@ static void print_cliffs(const salvo_plan_case *c, const salvo_plan_found *f)
         sparks(&picture, &f->outage);
 }
 
+static void print_broker(const salvo_plan_case *c)
+{
+    printf("  broker: %s\n", c->model.name);
+    if (c->model.steal_permille >= 10 * SALVO_STEAL_TOLD)
+        printf("  it was probed while its host lost %llu %% of its processors to others: probe "
+               "again in a calmer hour\n", (unsigned long long)c->model.steal_permille / 10);
+}
+
 static void print_case(const salvo_plan_case *c)
 {
     char rate[28], p99[16], outage[16], recovery[16];
@@ -170,7 +180,7 @@ static void print_case(const salvo_plan_case *c)
            salvo_picture_count(salvo_cli_plan_rate(c, 1000), rate),
            (unsigned long long)c->mean_bytes, c->least_bytes != c->most_bytes ? " on average" : "",
            c->model.driver);
-    printf("  broker: %s\n", c->model.name);
+    print_broker(c);
     printf("  wanted: p99 %s", time_text(c->p99_ns, p99));
     if (c->outage_ns != 0)
         printf(", an outage of %s survived without a refusal, recovery within %s",
@@ -203,9 +213,10 @@ void salvo_cli_plan_print_prediction(const salvo_plan_case *c, const salvo_plan_
 {
     char text[28], note[64];
     const salvo_plan_result *r = &p->at_rate;
-    printf("prediction for %s messages/s, %s\n  broker: %s\n\n",
-           salvo_picture_count(salvo_cli_plan_rate(c, 1000), text), c->model.driver,
-           c->model.name);
+    printf("prediction for %s messages/s, %s\n",
+           salvo_picture_count(salvo_cli_plan_rate(c, 1000), text), c->model.driver);
+    print_broker(c);
+    putchar('\n');
     snprintf(note, sizeof note, "messages/s; %s", p->bound);
     row_number("throughput limit", p->limit_per_s, note);
     row("p50", time_text(r->p50_ns, text), r->growing ? "and growing: over the limit" : "");

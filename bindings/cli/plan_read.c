@@ -259,6 +259,7 @@ static void read_root(reading *r, json_t *root, salvo_plan_model *m)
     if (json_is_object(on_host))
         b->on_host = cost(r, on_host, "batch_ns", "byte_ps", "record_ps");
     m->bytes_max = upper(json_object_get(root, "measured"), "bytes");
+    m->steal_permille = number(r, root, "steal_permille", 0, 1000, 0);
     m->records_max = upper(json_object_get(root, "measured"), "records");
     read_client(r, root, m);
 }

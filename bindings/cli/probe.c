@@ -191,6 +191,7 @@ static int measure(salvo_probing *p, const char *topic)
     take_name(p, p->driver);
     salvo_pace_attach();
     uint64_t budget_ns = p->seconds * SECOND;
+    salvo_steal host = salvo_steal_begin();
     int status = salvo_probing_own_costs(p);
     if (status == 0)
         status = salvo_probing_grid(p, budget_ns * 2 / 5);
@@ -198,6 +199,7 @@ static int measure(salvo_probing *p, const char *topic)
         status = salvo_probing_sweep(p, budget_ns * 3 / 10);
     if (status == 0)
         status = salvo_probing_ramp(p, budget_ns * 3 / 10);
+    p->steal_percent = salvo_steal_percent(&host);
     return status;
 }
 

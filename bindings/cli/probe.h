@@ -75,6 +75,7 @@ typedef struct salvo_probing {
     bool limit_met;
     uint64_t failed, observed_ns; /* requests that failed; time with something in flight */
     int failed_status;
+    double steal_percent;          /* of the processors: what the host above took meanwhile */
     uint64_t background_permille;  /* of a core: what the host did before */
 
     salvo_probe_engine engine[PROBE_ENGINE];

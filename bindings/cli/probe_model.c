@@ -468,11 +468,12 @@ json_t *salvo_probing_model(const salvo_probing *p)
     json_t *settings = json_object(), *machine = salvo_result_machine("tsc");
     salvo_config_each(p->config, add_setting, settings);
     json_t *model = json_pack(
-        "{ss si ss ss ss so so si si si si si so so}", "format", "salvo-broker-model", "version", 1,
-        "name", p->name, "driver", p->driver, "made_at", made_at, "machine", machine, "settings",
-        settings, "brokers", (int)p->brokers, "partitions", (int)p->partitions, "connections",
-        (int)p->brokers, "window", (int)p->window.window, "servers", (int)p->window.servers,
-        "service", service_of(p), "measured", measured_of(p));
+        "{ss si ss ss ss so so so si si si si si so so}", "format", "salvo-broker-model",
+        "version", 1, "name", p->name, "driver", p->driver, "made_at", made_at, "machine", machine,
+        "steal_permille", whole(p->steal_percent * 10), "settings", settings,
+        "brokers", (int)p->brokers, "partitions", (int)p->partitions,
+        "connections", (int)p->brokers, "window", (int)p->window.window,
+        "servers", (int)p->window.servers, "service", service_of(p), "measured", measured_of(p));
     add_rests(p, model);
     add_pace(p, model);
     json_object_set_new(

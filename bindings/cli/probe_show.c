@@ -3,6 +3,7 @@
  * A broker model for people: what was found, each shape of request against the fit, and the ramp
  * as a picture.
  */
+#include "load_pace.h"
 #include "picture.h"
 #include "probe.h"
 
@@ -25,6 +26,20 @@ static double pace_at(const salvo_probing *p, double percentile)
     return pace;
 }
 
+static void show_rests(const salvo_probing *p, FILE *to)
+{
+    char longest[16], observed[16];
+    int64_t most = 0;
+    for (size_t i = 0; i < p->noise.pause_count; i++)
+        most = p->noise.pauses_ns[i] > most ? p->noise.pauses_ns[i] : most;
+    fprintf(to, "stalls        %zu in %s\n", p->stall_count,
+            time_of((double)p->observed_ns, observed));
+    fprintf(to, "pauses        %zu under load", p->noise.pause_count);
+    if (p->noise.pause_count != 0)
+        fprintf(to, ", up to %s", time_of((double)most, longest));
+    fputc('\n', to);
+}
+
 static void show_found(const salvo_probing *p, FILE *to)
 {
     char a[28], b[16], c[16];
@@ -42,11 +57,7 @@ static void show_found(const salvo_probing *p, FILE *to)
     fprintf(to, "in flight     %u on a connection%s, %u served at a time (the sweep is met within "
             "%.0f %%)\n", p->window.window, p->window.window_seen ? "" : " or more",
             p->window.servers, p->window.error * 100);
-    if (p->stall_count != 0)
-        fprintf(to, "stalls        %zu in %s\n", p->stall_count,
-                time_of((double)p->observed_ns, a));
-    else
-        fprintf(to, "stalls        none in %s\n", time_of((double)p->observed_ns, a));
+    show_rests(p, to);
     fprintf(to, "this side     flusher %s a batch + %s a record, submit %s + %s, library %s + %s\n",
             time_of(p->flusher.base_ns, a), time_of(p->flusher.per_record_ns, b),
             time_of(p->thread.base_ns, (char[16]){0}),
@@ -55,6 +66,10 @@ static void show_found(const salvo_probing *p, FILE *to)
     if (p->on_host)
         fprintf(to, "broker here   %s of this host's cores a request + %s a record\n",
                 time_of(p->host.base_ns, a), time_of(p->host.per_record_ns, b));
+    if (p->steal_percent >= 0.05)
+        fprintf(to, "stolen        %.1f %% of the processors by the host above this one%s\n",
+                p->steal_percent, p->steal_percent >= SALVO_STEAL_TOLD
+                                      ? ": measure again in a calmer hour" : "");
     if (p->failed != 0)
         fprintf(to, "failed        %llu requests (%s)\n", (unsigned long long)p->failed,
                 salvo_strerror(p->failed_status));

@@ -110,6 +110,16 @@ run plan predict --rate 50k --broker-model slow.json -s linger_us=2000 --json --
 slow=$(value .limit_per_s slow)
 { [ "$slow" -gt $((limit * 45 / 100)) ] && [ "$slow" -lt $((limit * 60 / 100)) ]; } ||
     fail "a broker of half the pace has a limit of $slow instead of $limit"
+for permille in 19 123; do # of the processors, while the broker was probed
+    sed "s/\"window\"/\"steal_permille\": $permille, &/" model.json >stolen.json
+    run plan predict --rate 50k --broker-model stolen.json -s linger_us=2000
+    status_is 0
+    if [ $permille -gt 20 ]; then
+        out_has 'lost 12 % of its processors'
+    else
+        grep -q 'its processors' out && fail "2 % are not worth a word"
+    fi
+done
 bad_pace() { # KEY PACE
     with_pace "$2" bad.json
     run plan predict --rate 1k --broker-model bad.json

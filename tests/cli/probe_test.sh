@@ -25,6 +25,8 @@ see m.json 'm["settings"]["memory_script"].startswith("delay:3ms")'
 see m.json 'm["measured"]["records"] == [1, 4000] and m["fit"]["points"] > 10'
 see m.json 'len(m["sweep"]) >= 2 and m["client"]["send"]["call_ps"] > 0'
 see m.json '1 <= m["servers"] <= m["window"] <= 64 and "on_host" not in m'
+see m.json '0 <= m["steal_permille"] <= 1000'
+out_has '^pauses '
 run plan predict --broker-model m.json --rate 1k
 status_is 0
 
