@@ -25,6 +25,7 @@ UNRESOLVED = 0.15
 STOLEN = 2.0  # per cent of the processors: what the host above a virtual machine takes is not ours
 TRIES = 3     # for a probe, or a load of the limit's, that the host leaves in peace
 LEAST_RESOLVED = 8
+LEAST_ROUNDS = 3  # of a point that has a say
 ADDRESS_KEY = {"kafka": "kafka_bootstrap_servers", "redis": "redis_url"}
 
 
@@ -145,9 +146,11 @@ def play(options, target, point):
         point["disturbed"] += 1
         return False
     column = got["columns"]["acknowledged"]
-    for name in ("p50_ns", "p99_ns"):
-        if column[name] is not None and got["valid"]:
-            point[name].append(column[name])
+    if not got["valid"]:
+        point["invalid"] += 1  # the generator was late: nothing was measured
+        return True
+    for name in ("p50_ns", "p99_ns"):  # none: more failed than that, which is infinite
+        point[name].append(float("inf") if column[name] is None else column[name])
     return True
 
 
@@ -190,7 +193,7 @@ def run_broker(options, target):
                            "batch_bytes": combination[1], "load": load, "rate": measured * load,
                            "predicted_p50_ns": said["p50_ns"], "predicted_p99_ns": said["p99_ns"],
                            "naive_p99_ns": combination[0] * 1000 + naive_ns,
-                           "p50_ns": [], "p99_ns": [], "disturbed": 0})
+                           "p50_ns": [], "p99_ns": [], "disturbed": 0, "invalid": 0})
     (options.out / f"predictions-{driver}.json").write_text(
         json.dumps({"made_at": time.time(), "limits": limits, "points": points}, indent=1))
     play_rounds(options, target, points)
@@ -199,17 +202,20 @@ def run_broker(options, target):
 
 def repeat_error(values):
     """Each round against the median of the others; the median of these."""
-    if len(values) < 2:
+    if len(values) < LEAST_ROUNDS:
         return float("inf")
     errors = []
     for i, value in enumerate(values):
         others = statistics.median(values[:i] + values[i + 1:])
-        errors.append(abs(value - others) / others)
+        infinite = float("inf") in (value, others)
+        errors.append(float("inf") if infinite else abs(value - others) / others)
     return statistics.median(errors)
 
 
 def off(predicted, measured):
-    return float("inf") if predicted is None else abs(predicted - measured) / measured
+    if predicted is None or measured == float("inf"):
+        return float("inf")
+    return abs(predicted - measured) / measured
 
 
 def judge(point):
@@ -225,7 +231,7 @@ def judge(point):
 
 
 def ms(ns):
-    return "-" if ns is None else f"{ns / 1e6:.2f}"
+    return "-" if ns in (None, float("inf")) else f"{ns / 1e6:.2f}"
 
 
 def table(limits, points):
@@ -247,7 +253,10 @@ def table(limits, points):
 
 
 def finite(point):
-    return {k: None if v == float("inf") else v for k, v in point.items()}
+    def known(v):
+        return None if v == float("inf") else v
+    return {k: [known(x) for x in v] if isinstance(v, list) else known(v)
+            for k, v in point.items()}
 
 
 def median(values):
@@ -269,7 +278,10 @@ def verdict(limits, points):
         "naive_error": median(p["naive_error"] for p in resolved),
         "repeat_error": median(p["repeat_error"] for p in points),
         "unresolved": len(points) - len(resolved),
-        "disturbed": sum(p["disturbed"] for p in points)}
+        "disturbed": sum(p["disturbed"] for p in points),
+        "invalid": sum(p["invalid"] for p in points)}
+    if summary["invalid"]:
+        print(f"\n{summary['invalid']} loads were invalid: the generator was late")
     if summary["disturbed"]:
         print(f"\n{summary['disturbed']} loads have no say: the host took more than {STOLEN:.0f} % "
               "of the processors meanwhile")

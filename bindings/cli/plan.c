@@ -60,14 +60,35 @@ static const struct option options_table[] = {
     {"help", no_argument, NULL, 'h'},
     {0}};
 
+enum { ATTEMPTS = 3 }; /* each takes half a minute at high rates, and a plan two at most */
+
 typedef struct plan_options {
     salvo_plan_case c;
     uint64_t topics, keys, key_bytes;
     bool zipf, json, predict;
+    uint64_t seen; /* options, a bit each */
     const char *trace, *out, *toml, *page, *model, *broker;
 } plan_options;
 
 static int take(plan_options *o, int option, const char *text);
+
+static uint64_t bit(int option)
+{
+    return UINT64_C(1) << (option - CLI_LONG_ONLY);
+}
+
+/* Which of these was given; NULL: none. */
+static const char *given(const plan_options *o, const int *list, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        for (const struct option *t = options_table; t->name != NULL; t++)
+            if (t->val == list[i] && (o->seen & bit(t->val)) != 0)
+                return t->name;
+    return NULL;
+}
+
+#define GIVEN(o, ...) \
+    given(o, (const int[]){__VA_ARGS__}, sizeof((const int[]){__VA_ARGS__}) / sizeof(int))
 
 static bool bounded(const char *option, const char *text, uint64_t low, uint64_t high,
                     uint64_t *out)
@@ -130,6 +151,16 @@ static bool take_burst(salvo_plan_case *c, const char *text)
                            "empty", text), false;
 }
 
+static bool target_time(const char *option, const char *text, uint64_t *out_ns)
+{
+    if (!salvo_cli_plan_time(option, text, out_ns))
+        return false;
+    if (*out_ns >= 1000 && *out_ns <= UINT64_C(86400000000000))
+        return true;
+    salvo_cli_usage("plan", "--%s: %s is not from 1us to 24h", option, text);
+    return false;
+}
+
 /* "10s", "10s:refuse", "10s:black-hole", "10s:slow=5", each with "/1" for one broker only */
 static bool take_outage(salvo_plan_case *c, const char *text)
 {
@@ -149,7 +180,7 @@ static bool take_outage(salvo_plan_case *c, const char *text)
         n = 0;
     c->slow_permille = slow * 1000;
     if (n >= 1 && n <= 3)
-        return salvo_cli_plan_time("outage", length, &c->outage_ns);
+        return target_time("outage", length, &c->outage_ns);
     return salvo_cli_usage("plan", "--outage: `%s` is not TIME[:refuse|:black-hole|:slow=K]"
                            "[/BROKERS], such as 10s or 10s:slow=5/1", text), false;
 }
@@ -240,9 +271,9 @@ static int take_target(plan_options *o, int option, const char *text)
     salvo_plan_case *c = &o->c;
     bool good = true;
     switch (option) {
-    case OPT_P99: good = salvo_cli_plan_time("p99", text, &c->p99_ns); break;
+    case OPT_P99: good = target_time("p99", text, &c->p99_ns); break;
     case OPT_OUTAGE: good = take_outage(c, text); break;
-    case OPT_RECOVERY: good = salvo_cli_plan_time("recovery", text, &c->recovery_ns); break;
+    case OPT_RECOVERY: good = target_time("recovery", text, &c->recovery_ns); break;
     case OPT_CONSUMER:
         good = bounded("consumer-rate", text, 1, 1000000000, &c->consumer_per_s); break;
     case OPT_CORES: good = take_u32("cores", text, 1, 256, &c->model.host.cores); break;
@@ -258,6 +289,7 @@ static int take(plan_options *o, int option, const char *text)
 {
     salvo_plan_case *c = &o->c;
     bool good = true;
+    o->seen |= option >= CLI_LONG_ONLY ? bit(option) : 0;
     switch (option) {
     case OPT_RATE: good = bounded("rate", text, 1, 1000000000, &c->rate_per_s); break;
     case OPT_SIZE: good = take_sizes(c, text); break;
@@ -299,6 +331,34 @@ static int read_model(int argc, char **argv, plan_options *o)
     return o->model == NULL || salvo_cli_plan_model(o->model, &o->c.model) ? 0 : CLI_FAILED;
 }
 
+/* What would be read and ignored is refused. */
+static int check_options(const plan_options *o)
+{
+    const char *name;
+    if (o->trace == NULL && o->c.rate_per_s == 0)
+        return salvo_cli_usage("plan", "how much is sent? --rate 80k, --traffic or --trace FILE");
+    if (o->trace != NULL && o->c.rate_per_s != 0)
+        return salvo_cli_usage("plan", "--trace and --rate exclude each other; --scale 1.5 "
+                               "makes more of a trace");
+    name = GIVEN(o, OPT_SIZE, OPT_KEYS, OPT_KEY_BYTES, OPT_ZIPF, OPT_TOPICS, OPT_ARRIVALS,
+                 OPT_BURST);
+    if (o->trace != NULL && name != NULL)
+        return salvo_cli_usage("plan", "--%s: a trace has its own", name);
+    name = GIVEN(o, OPT_KEY_BYTES, OPT_ZIPF);
+    if (o->keys == 0 && name != NULL)
+        return salvo_cli_usage("plan", "--%s needs --keys N", name);
+    name = GIVEN(o, OPT_P99, OPT_OUTAGE, OPT_RECOVERY, OPT_CONSUMER, OPT_HOUR, OPT_TOML, OPT_PAGE);
+    if (o->predict && name != NULL)
+        return salvo_cli_usage("plan", "--%s: predict seeks nothing; it takes traffic, broker, "
+                               "host and --json or --out", name);
+    if (o->c.outage_ns == 0 && GIVEN(o, OPT_RECOVERY) != NULL)
+        return salvo_cli_usage("plan", "--recovery is from an outage: --outage 10s");
+    if (o->c.outage_brokers > o->c.model.broker.brokers)
+        return salvo_cli_usage("plan", "--outage: %u brokers of %u (--brokers)",
+                               o->c.outage_brokers, o->c.model.broker.brokers);
+    return 0;
+}
+
 static int parse(int argc, char **argv, plan_options *o)
 {
     int option, status = read_model(argc, argv, o);
@@ -318,12 +378,7 @@ static int parse(int argc, char **argv, plan_options *o)
     }
     if (optind < argc)
         return salvo_cli_usage("plan", "unexpected argument `%s`", argv[optind]);
-    if (o->trace == NULL && o->c.rate_per_s == 0)
-        return salvo_cli_usage("plan", "how much is sent? --rate 80k, --traffic or --trace FILE");
-    if (o->trace != NULL && o->c.rate_per_s != 0)
-        return salvo_cli_usage("plan", "--trace and --rate exclude each other; --scale 1.5 "
-                               "makes more of a trace");
-    return 0;
+    return check_options(o);
 }
 
 /* The topics of a rate, all alike, and what goes with the driver. */
@@ -332,8 +387,6 @@ static int complete(plan_options *o)
     salvo_plan_case *c = &o->c;
     if (o->broker != NULL)
         snprintf(c->model.driver, sizeof c->model.driver, "%s", o->broker);
-    if (strcmp(c->model.driver, "redis") == 0 || strcmp(c->model.driver, "rabbitmq") == 0)
-        c->model.broker.partitions = 1; /* those have no others */
     c->traffic.topics = c->topics;
     if (o->trace != NULL) {
         if (!salvo_cli_plan_trace(o->trace, c))
@@ -341,6 +394,7 @@ static int complete(plan_options *o)
     } else {
         c->sizes[0] = (int64_t)c->least_bytes;
         c->sizes[1] = (int64_t)c->most_bytes;
+        c->largest_bytes = c->most_bytes + (o->keys != 0 ? o->key_bytes : 0);
         c->mean_bytes = (c->least_bytes + c->most_bytes) / 2 + (o->keys != 0 ? o->key_bytes : 0);
         c->traffic.topic_count = (uint32_t)o->topics;
         for (uint64_t i = 0; i < o->topics; i++) /* the rest of the division to the first ones */
@@ -351,6 +405,20 @@ static int complete(plan_options *o)
     }
     c->rate_per_s = (uint64_t)((unsigned __int128)c->rate_per_s * c->traffic.scale_permille /
                                1000);
+    if (c->rate_per_s == 0) {
+        salvo_cli_say("less than one message a second: nothing to plan");
+        return CLI_USAGE;
+    }
+    int status = salvo_cli_plan_fixed(c, o->broker != NULL || o->model != NULL);
+    if (status != 0)
+        return status;
+    if (strcmp(c->model.driver, "kafka") != 0) {
+        if (GIVEN(o, OPT_CONSUMER) != NULL)
+            return salvo_cli_usage("plan", "--consumer-rate decides Kafka's partitions; %s has "
+                                   "none", c->model.driver);
+        if (strcmp(c->model.driver, "memory") != 0)
+            c->model.broker.partitions = 1;
+    }
     return 0;
 }
 
@@ -418,12 +486,37 @@ static int predict(const plan_options *o)
     return status;
 }
 
-static int plan(const plan_options *o)
+static void found_free(salvo_plan_found *f)
+{
+    salvo_plan_result_free(&f->steady);
+    salvo_plan_result_free(&f->outage);
+    salvo_plan_result_free(&f->as_told);
+}
+
+/* Where the long run or another seed does not keep what the short one kept, a shorter linger. */
+static int find(salvo_plan_case *c, salvo_plan_found *f)
+{
+    for (int attempt = 0;; attempt++) {
+        unsigned simulations = f->simulations;
+        uint64_t records = f->simulated_records;
+        *f = (salvo_plan_found){.simulations = simulations, .simulated_records = records};
+        int status = salvo_cli_plan_search(c, f);
+        if (status != 0 || !f->possible)
+            return status;
+        status = salvo_cli_plan_limits(c, f);
+        bool shorter = f->broken == PLAN_P99 && f->choice.linger_us != 0 &&
+                       c->fixed.linger_us == UINT64_MAX && attempt < ATTEMPTS - 1;
+        if (status != 0 || f->possible || !shorter)
+            return status;
+        c->linger_below_us = attempt == 0 ? f->choice.linger_us : f->choice.linger_us / 2 + 1;
+        found_free(f);
+    }
+}
+
+static int plan(plan_options *o)
 {
     salvo_plan_found f = {0};
-    int status = salvo_cli_plan_search(&o->c, &f);
-    if (status == 0 && f.possible)
-        status = salvo_cli_plan_limits(&o->c, &f);
+    int status = find(&o->c, &f);
     if (status == 0 && f.possible && !o->json)
         salvo_cli_plan_print(&o->c, &f);
     if (status == 0)
@@ -442,9 +535,7 @@ static int plan(const plan_options *o)
         salvo_cli_say("cannot be met: %s", f.why);
         status = CLI_FAILED;
     }
-    salvo_plan_result_free(&f.steady);
-    salvo_plan_result_free(&f.outage);
-    salvo_plan_result_free(&f.as_told);
+    found_free(&f);
     return status;
 }
 
@@ -472,6 +563,7 @@ static int run(int argc, char **argv)
     if (status == 0)
         status = o->predict ? predict(o) : plan(o);
     free(o->c.trace);
+    free(o->c.other_settings);
     salvo_cli_plan_model_free(&o->c.model);
     salvo_cli_settings_free(&o->c.settings);
     free(o);

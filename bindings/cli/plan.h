@@ -4,7 +4,9 @@
  * and what was found.
  *
  *   plan.c          the command line
+ *   plan_fixed.c    what the configuration says about a plan
  *   plan_read.c     numbers with units, broker models
+ *   plan_notes.c    what a result leans on
  *   plan_trace.c    traces as traffic
  *   plan_run.c      one simulation of a case with settings
  *   plan_search.c   the search; plan_limits.c: cliffs, seeds, predictions
@@ -18,7 +20,8 @@
 #include <jansson.h>
 #include <salvo/plan.h>
 
-enum { PLAN_HEADROOM_PERMILLE = 1300, PLAN_SEEDS = 5, PLAN_TEXT = 240, PLAN_MAX_TOPICS = 256 };
+enum { PLAN_HEADROOM_PERMILLE = 1300, PLAN_SEEDS = 5, PLAN_TEXT = 240, PLAN_MAX_TOPICS = 256,
+       PLAN_NOTES = 6, PLAN_SHAPING = 4 };
 
 typedef struct salvo_plan_model { /* a broker model and what came with it */
     salvo_plan_broker broker;
@@ -26,29 +29,38 @@ typedef struct salvo_plan_model { /* a broker model and what came with it */
     char name[96], driver[16];
     uint64_t bytes_max, records_max;  /* measured; 0: not told */
     uint64_t steal_permille;          /* of the processors, by the host above, meanwhile */
+    uint64_t bytes_per_s_max;         /* where the probe ended without a limit; 0: it met one */
+    char *settings[PLAN_SHAPING];     /* the probe's, of salvo_cli_plan_shaping; NULL: default */
+    bool measured;
     int64_t *tables[4];               /* residual, stalls, overshoot, pauses */
     uint32_t *pace;
 } salvo_plan_model;
 
+typedef struct salvo_plan_choice { /* what a plan decides */
+    uint64_t linger_us, batch_bytes, buffer_bytes, delivery_timeout_ms;
+    uint32_t flushers, partitions;
+} salvo_plan_choice;
+
 typedef struct salvo_plan_case {
     salvo_cli_settings settings;      /* --config and --set */
+    salvo_plan_choice fixed;          /* what those say; linger UINT64_MAX, others 0: sought */
+    uint64_t linger_below_us;         /* a longer one did not hold */
+    char *other_settings;             /* what else is told, as lines of TOML; NULL: nothing */
+    char shaping[PLAN_SHAPING][32];   /* salvo_cli_plan_shaping as configured */
     salvo_plan_model model;
     salvo_plan_topic topics[PLAN_MAX_TOPICS];
     salvo_plan_traffic traffic;
     salvo_plan_arrival *trace;
     int64_t sizes[2];
     uint64_t rate_per_s;              /* of all topics */
-    uint64_t least_bytes, most_bytes, mean_bytes;
+    uint64_t least_bytes, most_bytes;             /* of values */
+    uint64_t mean_bytes, largest_bytes;           /* keys and values */
+    uint64_t peak_ns;                 /* of the traffic's own time: its busiest second begins */
     uint64_t p99_ns, outage_ns, recovery_ns, consumer_per_s;
     uint32_t outage_kind, outage_brokers, slow_permille;
     uint64_t seed, confirm_ns;
     bool quiet;
 } salvo_plan_case;
-
-typedef struct salvo_plan_choice { /* what a plan decides */
-    uint64_t linger_us, batch_bytes, buffer_bytes, delivery_timeout_ms;
-    uint32_t flushers, partitions;
-} salvo_plan_choice;
 
 typedef enum salvo_plan_limit {
     PLAN_FITS, PLAN_P99, PLAN_THROUGHPUT, PLAN_REFUSED, PLAN_EXPIRED, PLAN_RECOVERY
@@ -88,6 +100,16 @@ bool salvo_cli_plan_model(const char *path, salvo_plan_model *model);
 void salvo_cli_plan_model_default(salvo_plan_model *model);
 void salvo_cli_plan_model_free(salvo_plan_model *model);
 
+/* plan_fixed.c: what --set and --config fix, and what speaks against the case; 0, or a status
+ * after a printed error. told: the driver was named by --broker or a model. */
+int salvo_cli_plan_fixed(salvo_plan_case *c, bool told);
+
+/* plan_notes.c: settings that shape a broker's answers, by name; and how many notes there are on
+ * what a result leans on: a model that was left, or made under other conditions. */
+extern const char *const salvo_cli_plan_shaping[PLAN_SHAPING];
+size_t salvo_cli_plan_notes(const salvo_plan_case *c, const salvo_plan_result *r,
+                            char notes[PLAN_NOTES][PLAN_TEXT]);
+
 /* plan_trace.c */
 bool salvo_cli_plan_trace(const char *path, salvo_plan_case *c);
 
@@ -113,6 +135,8 @@ int salvo_cli_plan_steady(const salvo_plan_case *c, const salvo_plan_choice *cho
 int salvo_cli_plan_outage(const salvo_plan_case *c, const salvo_plan_choice *choice,
                           uint32_t scale_permille, uint64_t seed, uint64_t shrink_permille,
                           salvo_plan_result *result, salvo_plan_limit *broken);
+int salvo_cli_plan_fits(const salvo_plan_case *c, salvo_plan_found *found, uint64_t seed,
+                        uint64_t buffer, salvo_plan_limit *broken);
 int salvo_cli_plan_least_buffer(const salvo_plan_case *c, salvo_plan_found *found, uint64_t seed,
                                 uint64_t low, uint64_t high, uint64_t *least);
 int salvo_cli_plan_limits(const salvo_plan_case *c, salvo_plan_found *found);

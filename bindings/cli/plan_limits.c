@@ -129,22 +129,40 @@ static int finish(task *t, salvo_plan_found *f)
     return t->status;
 }
 
+/* The buffer that this seed's outage needs: around the one that was found. */
+static int seed_buffer(task *t)
+{
+    salvo_plan_found *f = &t->found;
+    uint64_t low = f->choice.buffer_bytes / 10 * 9, high = f->choice.buffer_bytes;
+    salvo_plan_limit broken = PLAN_REFUSED;
+    f->buffer_low = high;
+    if (t->c->outage_ns == 0 || t->c->fixed.buffer_bytes != 0)
+        return 0;
+    for (;;) {
+        int status = salvo_cli_plan_fits(t->c, f, t->seed, high, &broken);
+        if (status != 0)
+            return status;
+        if (broken == PLAN_FITS || high >= 2 * f->choice.buffer_bytes)
+            break;
+        low = high;
+        high += high / 10;
+    }
+    return salvo_cli_plan_least_buffer(t->c, f, t->seed, low, high, &f->buffer_low);
+}
+
 /* p99 of another seed, and the buffer that it needs. */
 static int seed_task(task *t)
 {
     salvo_plan_found *f = &t->found;
-    salvo_plan_limit broken;
-    uint64_t least = f->choice.buffer_bytes, permille = PLAN_HEADROOM_PERMILLE;
+    uint64_t permille = PLAN_HEADROOM_PERMILLE;
     int status = salvo_cli_plan_steady(t->c, &f->choice, (uint32_t)permille, t->seed, &f->steady,
-                                       &broken);
+                                       &f->broken);
     f->simulations++;
     f->simulated_records += f->steady.records;
     f->p99_low_ns = f->steady.p99_ns;
     salvo_plan_result_free(&f->steady);
-    if (status == 0 && t->c->outage_ns != 0)
-        status = salvo_cli_plan_least_buffer(t->c, f, t->seed, least - least / 10,
-                                             least + least / 10, &least);
-    f->buffer_low = least;
+    if (status == 0)
+        status = seed_buffer(t);
     salvo_plan_result_free(&f->steady);
     salvo_plan_result_free(&f->outage);
     return status;
@@ -171,6 +189,13 @@ static int other_seeds(const salvo_plan_case *c, salvo_plan_found *f)
     }
     free(tasks);
     f->choice.buffer_bytes = f->buffer_high; /* what all seeds survive */
+    if (f->p99_high_ns > c->p99_ns && status == 0) {
+        f->possible = false;
+        f->broken = PLAN_P99;
+        snprintf(f->why, sizeof f->why, "p99: with other random numbers %.2f ms; %.2f ms are asked "
+                 "for, %.2f ms too slow", (double)f->p99_high_ns / 1e6, (double)c->p99_ns / 1e6,
+                 (double)(f->p99_high_ns - c->p99_ns) / 1e6);
+    }
     return status;
 }
 
@@ -232,17 +257,23 @@ static void check_hour(const salvo_plan_case *c, salvo_plan_found *f)
         return;
     f->possible = false;
     f->broken = refused != 0 ? PLAN_REFUSED : PLAN_P99;
-    snprintf(f->why, sizeof f->why, "%s: over %llu s the worst 10 s have %.1f ms, %llu messages "
-             "are refused; ask for less", salvo_cli_plan_limit_name(f->broken),
-             (unsigned long long)(f->as_told_ns / SECOND), (double)r->worst_p99_ns / 1e6,
-             (unsigned long long)refused);
+    if (refused != 0)
+        snprintf(f->why, sizeof f->why, "%s: over %llu s %llu of %llu messages are refused",
+                 salvo_cli_plan_limit_name(f->broken),
+                 (unsigned long long)(f->as_told_ns / SECOND), (unsigned long long)refused,
+                 (unsigned long long)r->ledger.offered);
+    else
+        snprintf(f->why, sizeof f->why, "p99: over %llu s the worst 10 s have %.2f ms; %.2f ms are "
+                 "asked for, %.2f ms too slow", (unsigned long long)(f->as_told_ns / SECOND),
+                 (double)r->worst_p99_ns / 1e6, (double)c->p99_ns / 1e6,
+                 (double)(r->worst_p99_ns - c->p99_ns) / 1e6);
 }
 
 int salvo_cli_plan_limits(const salvo_plan_case *c, salvo_plan_found *f)
 {
     task *hour = salvo_cli_alloc(2 * sizeof *hour), *grows = hour + 1;
     int status = other_seeds(c, f);
-    if (status == 0)
+    if (status == 0 && f->possible)
         status = whole_outage(c, f);
     if (status == 0 && f->possible) {
         start(hour, c, f, hour_task);

@@ -104,6 +104,13 @@ static void put_wanted(FILE *to, const planned *p)
         salvo_report_time(to, (double)p->c->recovery_ns);
     }
     fputs("; all of it with 30 % more messages than that.</p>\n", to);
+    char notes[PLAN_NOTES][PLAN_TEXT];
+    size_t count = salvo_cli_plan_notes(p->c, &p->f->as_told, notes);
+    for (size_t i = 0; i < count; i++) {
+        fputs("<p class=\"alarm\">", to);
+        salvo_report_text(to, notes[i]);
+        fputs("</p>\n", to);
+    }
 }
 
 static void put_settings(FILE *to, const planned *p)
@@ -112,13 +119,17 @@ static void put_settings(FILE *to, const planned *p)
     const salvo_plan_result *r = &p->f->as_told;
     begin_section(to, "settings", "Settings");
     fputs(table_begin, to);
-    bytes_row(to, "buffer_bytes", (double)s->buffer_bytes, "what five seeds survive");
+    bool linger = p->c->fixed.linger_us != UINT64_MAX, buffer = p->c->fixed.buffer_bytes != 0;
+    bytes_row(to, "buffer_bytes", (double)s->buffer_bytes,
+              buffer ? "as told" : "what five seeds survive");
     bytes_row(to, "ring_bytes", (double)(r->ring_bytes / r->rings / s->flushers),
               "the engine's own choice");
-    count_row(to, "linger_us", (double)s->linger_us, "the largest within p99: fewest requests");
+    count_row(to, "linger_us", (double)s->linger_us,
+              linger ? "as told" : "the largest within p99: fewest requests");
     bytes_row(to, "batch_bytes", (double)s->batch_bytes, "");
     count_row(to, "flushers", s->flushers, "");
     count_row(to, "partitions", s->partitions, "of each topic");
+    count_row(to, "connections", (double)s->flushers * p->c->model.broker.brokers, "");
     count_row(to, "delivery_timeout_ms", (double)s->delivery_timeout_ms, "");
     bytes_row(to, "memory in all", (double)r->memory_bytes, "with the engine's tables");
     fputs(table_end, to);

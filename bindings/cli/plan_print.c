@@ -5,7 +5,6 @@
  */
 #include "plan.h"
 
-#include "load_pace.h"
 #include "picture.h"
 
 #include <stdio.h>
@@ -87,25 +86,36 @@ static void row_number(const char *name, uint64_t value, const char *note)
     row(name, salvo_picture_count(value, text), note);
 }
 
-static void print_settings(const salvo_plan_found *f)
+static const char *told(bool fixed, const char *else_note)
+{
+    return fixed ? "as told" : else_note;
+}
+
+static void print_settings(const salvo_plan_case *c, const salvo_plan_found *f)
 {
     char text[24], note[96], low[24], high[24];
+    const salvo_plan_choice *fixed = &c->fixed;
     const salvo_plan_choice *s = &f->choice;
     const salvo_plan_result *r = &f->as_told;
-    snprintf(note, sizeof note, "%s to %s over %d seeds; the engine's tables add to it: %llu MiB",
-             size_text(f->buffer_low, low), size_text(f->buffer_high, high), PLAN_SEEDS,
+    int n = fixed->buffer_bytes != 0
+                ? snprintf(note, sizeof note, "as told")
+                : snprintf(note, sizeof note, "%s to %s over %d seeds",
+                           size_text(f->buffer_low, low), size_text(f->buffer_high, high),
+                           PLAN_SEEDS);
+    snprintf(note + n, sizeof note - (size_t)n, "; the engine's tables add to it: %llu MiB",
              (unsigned long long)(r->memory_bytes / MIB));
     printf("\nsettings\n");
     row("buffer_bytes", size_text(s->buffer_bytes, text), note);
     snprintf(note, sizeof note, "%u a flusher: the engine's own choice", r->rings);
     row("ring_bytes", size_text(r->ring_bytes / r->rings / s->flushers, text), note);
     snprintf(text, sizeof text, "%llu", (unsigned long long)s->linger_us);
-    row("linger_us", text, "the largest within p99: the fewest requests");
-    row("batch_bytes", size_text(s->batch_bytes, text), "");
-    row_number("flushers", s->flushers, "");
+    row("linger_us", text, told(fixed->linger_us != UINT64_MAX,
+                                "the largest within p99: the fewest requests"));
+    row("batch_bytes", size_text(s->batch_bytes, text), told(fixed->batch_bytes != 0, ""));
+    row_number("flushers", s->flushers, told(fixed->flushers != 0, ""));
     row_number("partitions", s->partitions, "of each topic");
     snprintf(text, sizeof text, "%llu", (unsigned long long)s->delivery_timeout_ms);
-    row("delivery_timeout_ms", text, "");
+    row("delivery_timeout_ms", text, told(fixed->delivery_timeout_ms != 0, ""));
 }
 
 static void print_expected(const salvo_plan_case *c, const salvo_plan_found *f)
@@ -165,45 +175,48 @@ static void print_cliffs(const salvo_plan_case *c, const salvo_plan_found *f)
         sparks(&picture, &f->outage);
 }
 
-static void print_broker(const salvo_plan_case *c)
+static void print_outage(const salvo_plan_case *c)
 {
-    printf("  broker: %s\n", c->model.name);
-    if (c->model.steal_permille >= 10 * SALVO_STEAL_TOLD)
-        printf("  it was probed while its host lost %llu %% of its processors to others: probe "
-               "again in a calmer hour\n", (unsigned long long)c->model.steal_permille / 10);
+    char outage[16], recovery[16];
+    printf(", an outage of %s", time_text(c->outage_ns, outage));
+    if (c->outage_kind == SALVO_PLAN_SLOW)
+        printf(" (%u times as slow)", c->slow_permille / 1000);
+    else if (c->outage_kind == SALVO_PLAN_BLACK_HOLE)
+        printf(" (black hole)");
+    if (c->outage_brokers != 0)
+        printf(" of %u of %u brokers", c->outage_brokers, c->model.broker.brokers);
+    printf(" survived without a refusal, recovery within %s", time_text(c->recovery_ns, recovery));
 }
 
 static void print_case(const salvo_plan_case *c)
 {
-    char rate[28], p99[16], outage[16], recovery[16];
+    char rate[28], p99[16];
     printf("plan for %s messages/s of %llu B%s, %s\n",
            salvo_picture_count(salvo_cli_plan_rate(c, 1000), rate),
            (unsigned long long)c->mean_bytes, c->least_bytes != c->most_bytes ? " on average" : "",
            c->model.driver);
-    print_broker(c);
+    printf("  broker: %s\n", c->model.name);
     printf("  wanted: p99 %s", time_text(c->p99_ns, p99));
     if (c->outage_ns != 0)
-        printf(", an outage of %s survived without a refusal, recovery within %s",
-               time_text(c->outage_ns, outage), time_text(c->recovery_ns, recovery));
+        print_outage(c);
     puts("; 30 % headroom");
 }
 
-static void print_extrapolation(const salvo_plan_case *c, uint64_t batch_bytes)
+static void print_notes(const salvo_plan_case *c, const salvo_plan_result *r)
 {
-    if (c->model.bytes_max != 0 && batch_bytes > c->model.bytes_max)
-        printf("  extrapolated: the probe measured requests of up to %llu B\n",
-               (unsigned long long)c->model.bytes_max);
+    char notes[PLAN_NOTES][PLAN_TEXT];
+    size_t count = salvo_cli_plan_notes(c, r, notes);
+    for (size_t i = 0; i < count; i++)
+        printf("%s  %s\n", i == 0 ? "\n" : "", notes[i]);
 }
 
 void salvo_cli_plan_print(const salvo_plan_case *c, const salvo_plan_found *f)
 {
     print_case(c);
-    print_settings(f);
+    print_settings(c, f);
     print_expected(c, f);
     print_cliffs(c, f);
-    const salvo_plan_result *r = &f->as_told;
-    uint64_t mean = r->batches != 0 ? r->ledger.accepted * c->mean_bytes / r->batches : 0;
-    print_extrapolation(c, mean);
+    print_notes(c, &f->as_told);
     char records[28];
     printf("\n%u simulations of %s messages in all\n", f->simulations,
            salvo_picture_count(f->simulated_records, records));
@@ -213,16 +226,16 @@ void salvo_cli_plan_print_prediction(const salvo_plan_case *c, const salvo_plan_
 {
     char text[28], note[64];
     const salvo_plan_result *r = &p->at_rate;
-    printf("prediction for %s messages/s, %s\n",
-           salvo_picture_count(salvo_cli_plan_rate(c, 1000), text), c->model.driver);
-    print_broker(c);
-    putchar('\n');
+    printf("prediction for %s messages/s, %s\n  broker: %s\n\n",
+           salvo_picture_count(salvo_cli_plan_rate(c, 1000), text), c->model.driver,
+           c->model.name);
     snprintf(note, sizeof note, "messages/s; %s", p->bound);
     row_number("throughput limit", p->limit_per_s, note);
     row("p50", time_text(r->p50_ns, text), r->growing ? "and growing: over the limit" : "");
     row("p99", time_text(r->p99_ns, text), "");
     row("p99.9", time_text(r->p999_ns, text), "");
     row_number("refused or late", r->ledger.offered - r->ledger.accepted + r->blocked, "");
+    print_notes(c, r);
 }
 
 /* ---- JSON ---- */
@@ -251,13 +264,31 @@ static json_t *result_json(const salvo_plan_result *r)
         "growing", json_boolean(r->growing != 0));
 }
 
+static const char *outage_name(const salvo_plan_case *c)
+{
+    return c->outage_kind == SALVO_PLAN_SLOW ? "slow"
+           : c->outage_kind == SALVO_PLAN_BLACK_HOLE ? "black-hole" : "refuse";
+}
+
+static json_t *notes_json(const salvo_plan_case *c, const salvo_plan_result *r)
+{
+    char notes[PLAN_NOTES][PLAN_TEXT];
+    json_t *list = json_array();
+    size_t count = salvo_cli_plan_notes(c, r, notes);
+    for (size_t i = 0; i < count; i++)
+        json_array_append_new(list, json_string(notes[i]));
+    return list;
+}
+
 static json_t *case_json(const salvo_plan_case *c)
 {
-    return json_pack("{so ss ss so so so so so}", "rate_per_s",
+    return json_pack("{so ss ss so so so ss so so so so}", "rate_per_s",
                      number(salvo_cli_plan_rate(c, 1000)), "driver", c->model.driver, "broker",
                      c->model.name, "mean_bytes", number(c->mean_bytes), "p99_ns",
-                     number(c->p99_ns), "outage_ns", number(c->outage_ns), "recovery_ns",
-                     number(c->recovery_ns), "seed", number(c->seed));
+                     number(c->p99_ns), "outage_ns", number(c->outage_ns), "outage", outage_name(c),
+                     "outage_brokers", number(c->outage_brokers), "slow_permille",
+                     number(c->slow_permille), "recovery_ns", number(c->recovery_ns), "seed",
+                     number(c->seed));
 }
 
 json_t *salvo_cli_plan_json(const salvo_plan_case *c, const salvo_plan_found *f)
@@ -290,6 +321,7 @@ json_t *salvo_cli_plan_json(const salvo_plan_case *c, const salvo_plan_found *f)
     json_object_set_new(root, "outage_cliff_permille", number(f->cliff_permille[1]));
     json_object_set_new(root, "breaks_first", json_string(salvo_cli_plan_limit_name(f->first)));
     json_object_set_new(root, "simulated_ns", number(f->as_told_ns));
+    json_object_set_new(root, "notes", notes_json(c, r));
     json_object_set_new(root, "as_told", result_json(r));
     json_object_set_new(root, "with_headroom", result_json(&f->steady));
     if (c->outage_ns != 0)
@@ -300,30 +332,32 @@ json_t *salvo_cli_plan_json(const salvo_plan_case *c, const salvo_plan_found *f)
 json_t *salvo_cli_plan_prediction_json(const salvo_plan_case *c, const salvo_plan_prediction *p)
 {
     const salvo_plan_result *r = &p->at_rate;
-    return json_pack("{ss si so so ss so so so so}", "format", "salvo-prediction", "version", 1,
+    return json_pack("{ss si so so ss so so so so so}", "format", "salvo-prediction", "version", 1,
                      "asked", case_json(c), "limit_per_s", number(p->limit_per_s), "limit_by",
                      p->bound, "p50_ns", number(r->p50_ns), "p99_ns", number(r->p99_ns),
-                     "p999_ns", number(r->p999_ns), "at_rate", result_json(r));
+                     "p999_ns", number(r->p999_ns), "notes", notes_json(c, r),
+                     "at_rate", result_json(r));
 }
 
 /* ---- core.toml ---- */
 
 char *salvo_cli_plan_toml(const salvo_plan_case *c, const salvo_plan_found *f)
 {
-    enum { SIZE = 1024 };
     const salvo_plan_choice *s = &f->choice;
-    char *text = salvo_cli_alloc(SIZE), p99[16], ring[24];
-    snprintf(text, SIZE,
+    const char *other = c->other_settings != NULL ? c->other_settings : "";
+    size_t size = 1024 + strlen(other);
+    char *text = salvo_cli_alloc(size), p99[16], ring[24];
+    snprintf(text, size,
              "# Planned for %llu messages/s of %llu B, p99 %s, an outage of %llu s; 30 %% headroom."
              "\n# Partitions of each topic: %u. Rings: the engine's choice on %u cores, %u of %s.\n"
              "[messaging]\nmessage_broker = \"%s\"\nbuffer_bytes = %llu\n"
-             "batch_bytes = %llu\nlinger_us = %llu\nflushers = %u\ndelivery_timeout_ms = %llu\n",
+             "batch_bytes = %llu\nlinger_us = %llu\nflushers = %u\ndelivery_timeout_ms = %llu\n%s",
              (unsigned long long)salvo_cli_plan_rate(c, 1000), (unsigned long long)c->mean_bytes,
              time_text(c->p99_ns, p99), (unsigned long long)(c->outage_ns / SECOND), s->partitions,
              c->model.host.cores, f->as_told.rings * s->flushers,
              size_text(f->as_told.ring_bytes / f->as_told.rings / s->flushers, ring),
              c->model.driver, (unsigned long long)s->buffer_bytes,
              (unsigned long long)s->batch_bytes, (unsigned long long)s->linger_us, s->flushers,
-             (unsigned long long)s->delivery_timeout_ms);
+             (unsigned long long)s->delivery_timeout_ms, other);
     return text;
 }

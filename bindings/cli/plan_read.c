@@ -212,10 +212,29 @@ static void read_client(reading *r, json_t *root, salvo_plan_model *m)
     }
 }
 
+static uint64_t at_least_0(const json_t *value)
+{
+    json_int_t n = json_integer_value(value);
+    return n > 0 ? (uint64_t)n : 0;
+}
+
 static uint64_t upper(json_t *measured, const char *key)
 {
-    json_int_t n = json_integer_value(json_array_get(json_object_get(measured, key), 1));
-    return n > 0 ? (uint64_t)n : 0;
+    return at_least_0(json_array_get(json_object_get(measured, key), 1));
+}
+
+/* How the broker was probed: with which settings, how far. */
+static void read_conditions(json_t *root, salvo_plan_model *m)
+{
+    json_t *settings = json_object_get(root, "settings"), *limit = json_object_get(root, "limit");
+    m->measured = json_is_object(settings);
+    for (size_t i = 0; i < PLAN_SHAPING; i++) {
+        const char *value = json_string_value(json_object_get(settings, salvo_cli_plan_shaping[i]));
+        free(m->settings[i]);
+        m->settings[i] = value != NULL ? strdup(value) : NULL;
+    }
+    if (json_is_false(json_object_get(limit, "reached")))
+        m->bytes_per_s_max = at_least_0(json_object_get(limit, "bytes_per_s"));
 }
 
 static void read_root(reading *r, json_t *root, salvo_plan_model *m)
@@ -235,7 +254,7 @@ static void read_root(reading *r, json_t *root, salvo_plan_model *m)
                                                                                         "driver"))
                                                     : "");
     const char *name = json_string_value(json_object_get(root, "name"));
-    snprintf(m->name, sizeof m->name, "%s", name != NULL ? name : r->path);
+    snprintf(m->name, sizeof m->name, "%s", name != NULL ? name : "without a name");
     b->brokers = (uint32_t)number(r, root, "brokers", 1, 1000, 1);
     b->partitions = (uint32_t)number(r, root, "partitions", 1, 10000, 1);
     b->window = (uint32_t)number(r, root, "window", 1, 1000000, 1);
@@ -262,6 +281,7 @@ static void read_root(reading *r, json_t *root, salvo_plan_model *m)
     m->steal_permille = number(r, root, "steal_permille", 0, 1000, 0);
     m->records_max = upper(json_object_get(root, "measured"), "records");
     read_client(r, root, m);
+    read_conditions(root, m);
 }
 
 bool salvo_cli_plan_model(const char *path, salvo_plan_model *m)
@@ -309,5 +329,7 @@ void salvo_cli_plan_model_free(salvo_plan_model *m)
 {
     for (size_t i = 0; i < sizeof m->tables / sizeof m->tables[0]; i++)
         free(m->tables[i]);
+    for (size_t i = 0; i < PLAN_SHAPING; i++)
+        free(m->settings[i]);
     free(m->pace);
 }

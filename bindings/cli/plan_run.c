@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SECOND UINT64_C(1000000000)
+
 static int set_number(salvo_config *config, const char *key, uint64_t value)
 {
     char text[24];
@@ -49,9 +51,24 @@ uint64_t salvo_cli_plan_span(const salvo_plan_case *c, uint32_t scale_permille, 
                              uint64_t least_ns, uint64_t most_ns)
 {
     uint64_t rate = salvo_cli_plan_rate(c, scale_permille);
+    if (c->traffic.burst_permille > 1000 && least_ns < c->traffic.burst_ns + SECOND)
+        least_ns = c->traffic.burst_ns + SECOND; /* all of it, and some rest */
+    if (least_ns > most_ns)
+        least_ns = most_ns;
     uint64_t span_ns = rate != 0 ? records * 1000000 / rate * 1000 : most_ns;
     span_ns = span_ns > most_ns ? most_ns : span_ns;
     return span_ns < least_ns ? least_ns : span_ns;
+}
+
+/* The busiest moment comes right after the warm-up: short runs would miss it else. */
+static uint64_t traffic_from(const salvo_plan_case *c, const salvo_plan_shot *shot,
+                             uint32_t scale_permille)
+{
+    const salvo_plan_traffic *t = &c->traffic;
+    uint64_t turn_ns = t->trace != NULL ? t->trace_ns : t->burst_every_ns;
+    uint64_t before_ns = t->trace != NULL ? shot->warmup_ns / 1000 * scale_permille
+                                          : shot->warmup_ns;
+    return turn_ns != 0 ? (c->peak_ns + turn_ns - before_ns % turn_ns) % turn_ns : 0;
 }
 
 int salvo_cli_plan_shoot(const salvo_plan_case *c, const salvo_plan_choice *choice,
@@ -71,6 +88,7 @@ int salvo_cli_plan_shoot(const salvo_plan_case *c, const salvo_plan_choice *choi
                           .duration_ns = shot->duration_ns, .window_ns = shot->window_ns};
     run.traffic.scale_permille = (uint32_t)((uint64_t)shot->scale_permille *
                                             c->traffic.scale_permille / 1000);
+    run.traffic.from_ns = traffic_from(c, shot, run.traffic.scale_permille);
     run.broker.partitions = choice->partitions;
     int err = salvo_plan_simulate(&run, result);
     salvo_config_free(config);

@@ -18,7 +18,8 @@
 
 #define MIB (UINT64_C(1) << 20)
 #define SECOND UINT64_C(1000000000)
-enum { STEADY_RECORDS = 1000000, OUTAGE_RECORDS = 3000000, AMPLE_MIB = 512 };
+enum { STEADY_RECORDS = 1000000, OUTAGE_RECORDS = 3000000, AMPLE_MIB = 512,
+       PARTITIONS_MOST = 10000 };
 
 static const uint64_t lingers_us[] = {0, 100, 200, 500, 1000, 1500, 2000, 3000, 4000, 5000, 7000,
                                       10000, 15000, 20000, 30000, 50000, 70000, 100000, 150000,
@@ -87,16 +88,24 @@ static int try_steady(const salvo_plan_case *c, salvo_plan_found *f,
     return status;
 }
 
-/* The largest linger of the list that holds; -1: none. */
+/* The largest linger of the list that holds, or the one that is fixed; found: there is one. */
 static int bisect_linger(const salvo_plan_case *c, salvo_plan_found *f, salvo_plan_choice *choice,
-                         int *best)
+                         bool *found)
 {
+    salvo_plan_limit broken;
     int low = -1, high = LINGERS, status = 0;
+    if (c->fixed.linger_us != UINT64_MAX) {
+        choice->linger_us = c->fixed.linger_us;
+        status = try_steady(c, f, choice, &broken);
+        *found = broken == PLAN_FITS;
+        return status;
+    }
     while (high > 0 && lingers_us[high - 1] * 1000 > c->p99_ns)
         high--; /* a message lingers at least once in a hundred so long */
     high = high < LINGERS ? high + 1 : high;
+    while (high > 0 && lingers_us[high - 1] >= c->linger_below_us)
+        high--;
     while (status == 0 && high - low > 1) {
-        salvo_plan_limit broken;
         int middle = low < 0 && high == LINGERS ? 0 : low + (high - low) / 2;
         choice->linger_us = lingers_us[middle];
         status = try_steady(c, f, choice, &broken);
@@ -105,7 +114,9 @@ static int bisect_linger(const salvo_plan_case *c, salvo_plan_found *f, salvo_pl
         else
             high = middle;
     }
-    *best = low;
+    *found = low >= 0;
+    if (*found)
+        choice->linger_us = lingers_us[low];
     return status;
 }
 
@@ -134,8 +145,9 @@ static int explain_steady(const salvo_plan_case *c, salvo_plan_found *f, salvo_p
     salvo_plan_limit broken;
     char why[PLAN_TEXT], is[24], wanted[24], over[24];
     uint64_t best_ns = UINT64_MAX, most = 0;
-    for (size_t i = 0; i < 8; i++) { /* the best p99 that any linger of up to 3 ms gives */
-        choice->linger_us = lingers_us[i];
+    bool fixed = c->fixed.linger_us != UINT64_MAX;
+    for (size_t i = 0; i < (fixed ? 1 : 8); i++) { /* the best of any linger of up to 3 ms */
+        choice->linger_us = fixed ? c->fixed.linger_us : lingers_us[i];
         int status = try_steady(c, f, choice, &broken);
         if (status != 0)
             return status;
@@ -159,8 +171,8 @@ static int explain_steady(const salvo_plan_case *c, salvo_plan_found *f, salvo_p
     times(c->p99_ns, wanted, sizeof wanted);
     times(best_ns > c->p99_ns ? best_ns - c->p99_ns : 0, over, sizeof over);
     snprintf(why, sizeof why,
-             "p99: the best that any linger gives at %llu messages a second (30 %% headroom) is "
-             "%s; %s is asked for, %s too slow", rate, is, wanted, over);
+             "p99: the best that %s linger gives at %llu messages a second (30 %% headroom) is "
+             "%s; %s is asked for, %s too slow", fixed ? "this" : "any", rate, is, wanted, over);
     impossible(f, PLAN_P99, why);
     return 0;
 }
@@ -197,17 +209,17 @@ static int choose_batching(const salvo_plan_case *c, salvo_plan_found *f)
     static const uint64_t batches[] = {64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20};
     salvo_plan_choice best = {0};
     uint64_t fewest = UINT64_MAX, asked = 0, least_room = UINT64_MAX / 200, room = 0;
-    for (size_t i = 0; i < sizeof batches / sizeof batches[0]; i++) {
+    size_t count = c->fixed.batch_bytes != 0 ? 1 : sizeof batches / sizeof batches[0];
+    for (size_t i = 0; i < count; i++) {
         salvo_plan_choice choice = f->choice;
-        int linger, status;
-        choice.batch_bytes = batches[i];
-        status = bisect_linger(c, f, &choice, &linger);
+        salvo_plan_limit broken;
+        bool found;
+        choice.batch_bytes = c->fixed.batch_bytes != 0 ? c->fixed.batch_bytes : batches[i];
+        int status = bisect_linger(c, f, &choice, &found);
         if (status != 0)
             return status;
-        if (linger < 0)
+        if (!found)
             continue;
-        salvo_plan_limit broken;
-        choice.linger_us = lingers_us[linger];
         status = try_steady(c, f, &choice, &broken);
         if (status != 0)
             return status;
@@ -229,30 +241,46 @@ static int choose_batching(const salvo_plan_case *c, salvo_plan_found *f)
     return 0;
 }
 
+/* As many as consumers of that rate need, with the same headroom. */
+static bool choose_partitions(const salvo_plan_case *c, salvo_plan_found *f)
+{
+    char why[PLAN_TEXT];
+    uint64_t rate = salvo_cli_plan_rate(c, PLAN_HEADROOM_PERMILLE);
+    uint64_t need = (rate + c->consumer_per_s - 1) / c->consumer_per_s;
+    need = (need + c->traffic.topic_count - 1) / c->traffic.topic_count;
+    f->choice.partitions = need < 1 ? 1 : (uint32_t)(need < UINT32_MAX ? need : UINT32_MAX);
+    if (need <= PARTITIONS_MOST)
+        return true;
+    snprintf(why, sizeof why, "partitions: consumers of %llu messages a second need %llu of each "
+             "topic for %llu (30 %% headroom); %d are possible",
+             (unsigned long long)c->consumer_per_s, (unsigned long long)need,
+             (unsigned long long)rate, PARTITIONS_MOST);
+    impossible(f, PLAN_THROUGHPUT, why);
+    return false;
+}
+
 static int choose_flushers(const salvo_plan_case *c, salvo_plan_found *f)
 {
-    f->choice = (salvo_plan_choice){.buffer_bytes = AMPLE_MIB * MIB, .flushers = 1,
-                                    .partitions = c->model.broker.partitions};
-    if (c->consumer_per_s != 0) { /* consumers have the same headroom */
-        uint64_t rate = salvo_cli_plan_rate(c, PLAN_HEADROOM_PERMILLE);
-        uint64_t need = (rate + c->consumer_per_s - 1) / c->consumer_per_s;
-        need = (need + c->traffic.topic_count - 1) / c->traffic.topic_count;
-        f->choice.partitions = need < 1 ? 1 : need > 10000 ? 10000 : (uint32_t)need;
-    }
+    f->choice = (salvo_plan_choice){
+        .buffer_bytes = AMPLE_MIB * MIB, .flushers = c->fixed.flushers != 0 ? c->fixed.flushers : 1,
+        .delivery_timeout_ms = c->fixed.delivery_timeout_ms,
+        .partitions = c->model.broker.partitions};
+    if (c->consumer_per_s != 0 && !choose_partitions(c, f))
+        return 0;
     for (;;) {
         int status = choose_batching(c, f);
         if (status != 0 || (f->possible && f->steady.flusher_busy_permille < 800))
             return status;
         bool busy = f->steady.flusher_busy_permille >= 800 ||
                     f->steady.library_busy_permille >= 900;
-        if (!busy || f->choice.flushers * 2 > c->model.host.cores)
+        if (!busy || c->fixed.flushers != 0 || f->choice.flushers * 2 > c->model.host.cores)
             return f->possible ? 0 : explain_steady(c, f, &f->choice);
         f->choice.flushers *= 2;
     }
 }
 
-static int fits(const salvo_plan_case *c, salvo_plan_found *f, uint64_t seed, uint64_t buffer,
-                salvo_plan_limit *broken)
+int salvo_cli_plan_fits(const salvo_plan_case *c, salvo_plan_found *f, uint64_t seed,
+                        uint64_t buffer, salvo_plan_limit *broken)
 {
     salvo_plan_choice choice = f->choice;
     choice.buffer_bytes = buffer;
@@ -277,7 +305,7 @@ int salvo_cli_plan_least_buffer(const salvo_plan_case *c, salvo_plan_found *f, u
     while (high - low > MIB && high - low > high / 64) {
         uint64_t middle = (low + (high - low) / 2) / MIB * MIB;
         salvo_plan_limit broken;
-        int status = fits(c, f, seed, middle, &broken);
+        int status = salvo_cli_plan_fits(c, f, seed, middle, &broken);
         if (status != 0)
             return status;
         if (broken == PLAN_FITS)
@@ -337,11 +365,38 @@ static void explain_outage(const salvo_plan_case *c, salvo_plan_found *f, salvo_
     impossible(f, broken, why);
 }
 
+/* The buffer that is fixed: does it hold? */
+static int check_buffer(const salvo_plan_case *c, salvo_plan_found *f)
+{
+    char why[PLAN_TEXT];
+    salvo_plan_limit broken;
+    f->outage_shrunk_permille = 1000;
+    f->choice.buffer_bytes = c->fixed.buffer_bytes;
+    int status = salvo_cli_plan_fits(c, f, c->seed, c->fixed.buffer_bytes, &broken);
+    if (status != 0 || broken == PLAN_FITS)
+        return status;
+    if (broken == PLAN_RECOVERY) {
+        explain_outage(c, f, broken);
+        return 0;
+    }
+    const salvo_plan_result *r = c->outage_ns != 0 ? &f->outage : &f->steady;
+    const salvo_ledger *l = &r->ledger;
+    snprintf(why, sizeof why, "%s: with buffer_bytes = %llu as told, %llu of %llu messages are "
+             "refused, have to wait for room or expire", salvo_cli_plan_limit_name(broken),
+             (unsigned long long)c->fixed.buffer_bytes,
+             (unsigned long long)(l->offered - l->accepted + l->expired + r->blocked),
+             (unsigned long long)l->offered);
+    impossible(f, broken, why);
+    return 0;
+}
+
 static int choose_buffer(const salvo_plan_case *c, salvo_plan_found *f)
 {
     uint64_t low = floor_bytes(c, &f->choice), records = 0;
     salvo_plan_limit broken = PLAN_REFUSED;
     int status;
+    if (c->fixed.buffer_bytes != 0)
+        return check_buffer(c, f);
     f->outage_shrunk_permille = 1000;
     if (c->outage_ns != 0) {
         records = salvo_cli_plan_rate(c, PLAN_HEADROOM_PERMILLE) *
@@ -353,7 +408,7 @@ static int choose_buffer(const salvo_plan_case *c, salvo_plan_found *f)
     }
     uint64_t high = low;
     for (;;) {
-        status = fits(c, f, c->seed, high, &broken);
+        status = salvo_cli_plan_fits(c, f, c->seed, high, &broken);
         if (status != 0)
             return status;
         if (broken == PLAN_FITS)
@@ -376,6 +431,8 @@ static void choose_deadline(const salvo_plan_case *c, salvo_plan_found *f)
 {
     uint64_t need_ms = (c->outage_ns + c->recovery_ns) / 1000000 * 2;
     uint64_t usual_ms = 120000;
+    if (c->fixed.delivery_timeout_ms != 0)
+        return;
     f->choice.delivery_timeout_ms = c->outage_ns == 0 || need_ms <= usual_ms
                                         ? usual_ms
                                         : (need_ms + 9999) / 10000 * 10000;
@@ -392,15 +449,18 @@ int salvo_cli_plan_search(const salvo_plan_case *c, salvo_plan_found *f)
     if (status != 0 || !f->possible)
         return status;
     status = try_steady(c, f, &f->choice, &broken);
-    while (status == 0 && broken == PLAN_REFUSED && f->choice.buffer_bytes < UINT64_C(1) << 40) {
+    bool free = c->fixed.buffer_bytes == 0;
+    while (status == 0 && free && broken == PLAN_REFUSED &&
+           f->choice.buffer_bytes < UINT64_C(1) << 40) {
         f->choice.buffer_bytes += f->choice.buffer_bytes / 4; /* bursts shrink less well */
         status = try_steady(c, f, &f->choice, &broken);
     }
-    if (status == 0 && broken == PLAN_P99) { /* a tighter buffer closes batches early */
+    if (status == 0 && free && broken == PLAN_P99) { /* a tighter buffer closes batches early */
         f->choice.buffer_bytes += f->choice.buffer_bytes / 2;
         status = try_steady(c, f, &f->choice, &broken);
     }
     if (status == 0 && broken != PLAN_FITS)
-        impossible(f, broken, "p99: it holds with ample memory only; lower the linger by --set");
+        impossible(f, broken, free ? "p99: it holds with ample memory only; a linger by --set may"
+                                     " help" : "p99: the buffer as told closes batches early");
     return status;
 }

@@ -11,11 +11,12 @@
 #include <stdlib.h>
 
 #define RECORDS_MOST UINT64_C(200000000)
+#define SECOND UINT64_C(1000000000)
 
 typedef struct tracing {
     salvo_trace_file file;
     salvo_plan_arrival *list;
-    uint64_t count, room, bytes;
+    uint64_t count, room, bytes, largest;
     uint64_t held; /* refused, or accepted after waiting */
 } tracing;
 
@@ -28,7 +29,9 @@ static void add(tracing *t, const salvo_trace_record *r)
     t->list[t->count++] = (salvo_plan_arrival){.at_ns = r->at_ns, .value_bytes = r->value_bytes,
                                                .key = r->key, .topic = r->topic,
                                                .key_bytes = r->key_bytes};
-    t->bytes += r->value_bytes + (r->key != 0 ? r->key_bytes : 0);
+    uint64_t bytes = r->value_bytes + (r->key != 0 ? r->key_bytes : 0);
+    t->bytes += bytes;
+    t->largest = bytes > t->largest ? bytes : t->largest;
     t->held += r->fate != 0;
 }
 
@@ -83,6 +86,21 @@ static void warn(const tracing *t)
                       t->file.path, (unsigned long long)t->held, (unsigned long long)t->count);
 }
 
+/* Where the second begins in which most came. */
+static uint64_t busiest(const tracing *t)
+{
+    uint64_t most = 0, peak_ns = 0;
+    for (uint64_t first = 0, end = 0; first < t->count; first++) {
+        while (end < t->count && t->list[end].at_ns < t->list[first].at_ns + SECOND)
+            end++;
+        if (end - first > most) {
+            most = end - first;
+            peak_ns = t->list[first].at_ns;
+        }
+    }
+    return peak_ns;
+}
+
 bool salvo_cli_plan_trace(const char *path, salvo_plan_case *c)
 {
     char error[512];
@@ -102,6 +120,7 @@ bool salvo_cli_plan_trace(const char *path, salvo_plan_case *c)
     for (uint64_t i = 0; i < t.count; i++)
         t.list[i].at_ns -= first_ns;
     uint64_t span_ns = t.list[t.count - 1].at_ns;
+    c->peak_ns = busiest(&t);
     c->trace = t.list;
     c->traffic.trace = t.list;
     c->traffic.trace_count = t.count;
@@ -109,6 +128,7 @@ bool salvo_cli_plan_trace(const char *path, salvo_plan_case *c)
     c->traffic.topic_count = t.file.topic_count;
     c->rate_per_s = (uint64_t)((unsigned __int128)(t.count - 1) * 1000000000u / span_ns);
     c->mean_bytes = t.bytes / t.count;
+    c->largest_bytes = t.largest;
     c->least_bytes = 0;
     c->most_bytes = UINT32_MAX;
     return true;

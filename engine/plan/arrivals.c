@@ -24,8 +24,8 @@ static uint64_t gap_ps(plan_world *w, uint32_t i)
 {
     const salvo_plan_traffic *t = &w->traffic;
     unsigned __int128 permille = (unsigned __int128)t->topics[i].rate_per_s * t->scale_permille;
-    if (t->burst_permille != 0 &&
-        w->sources[i].next_ps / 1000 % t->burst_every_ns < t->burst_ns)
+    uint64_t own_ns = w->sources[i].next_ps / 1000 - w->open_ns + t->from_ns; /* the traffic's */
+    if (t->burst_permille != 0 && own_ns % t->burst_every_ns < t->burst_ns)
         permille = permille * t->burst_permille / 1000;
     uint64_t mean_ps = permille != 0 ? (uint64_t)(PS_PER_KILOSECOND / permille) : 0;
     if (mean_ps == 0)
@@ -56,6 +56,16 @@ static void trace_next(plan_world *w)
     w->next_arrival_ns = (uint64_t)(at_ns * 1000 / w->traffic.scale_permille);
 }
 
+/* Times are taken modulo 2^64: what is before from_ns comes with the next turn. */
+static void open_trace(plan_world *w)
+{
+    const salvo_plan_traffic *t = &w->traffic;
+    w->trace_base_ns = w->now_ns * t->scale_permille / 1000 - t->from_ns;
+    while (w->trace_at < t->trace_count && t->trace[w->trace_at].at_ns < t->from_ns)
+        w->trace_at++;
+    trace_next(w);
+}
+
 static int open_source(plan_world *w, uint32_t i)
 {
     const salvo_plan_topic *t = &w->traffic.topics[i];
@@ -74,6 +84,7 @@ static int open_source(plan_world *w, uint32_t i)
         s->next_ps = PLAN_NEVER;
         return 0;
     }
+    s->next_ps = w->now_ns * 1000;
     uint64_t first_ps = gap_ps(w, i); /* sources of one rate do not send at one instant */
     s->next_ps = w->now_ns * 1000 + first_ps / w->source_count * i + 1;
     return 0;
@@ -81,6 +92,7 @@ static int open_source(plan_world *w, uint32_t i)
 
 int salvo_plan_arrivals_open(plan_world *w)
 {
+    w->open_ns = w->now_ns;
     w->source_count = w->traffic.trace != NULL ? 0 : w->traffic.topic_count;
     w->sources = calloc(w->traffic.topic_count, sizeof *w->sources);
     w->threads = calloc(w->traffic.threads, sizeof *w->threads);
@@ -89,9 +101,8 @@ int salvo_plan_arrivals_open(plan_world *w)
         err = open_source(w, i);
     if (err != 0)
         return err;
-    w->trace_base_ns = w->now_ns * w->traffic.scale_permille / 1000;
     if (w->traffic.trace != NULL)
-        trace_next(w);
+        open_trace(w);
     else
         find_next(w);
     return 0;

@@ -200,6 +200,8 @@ static int check(const plan_world *w)
         what = "a pace needs its figures and the length of a slice";
     else if (t->trace != NULL && (t->trace_count == 0 || t->trace_ns == 0))
         what = "the trace is empty";
+    else if (t->trace != NULL && t->from_ns >= t->trace_ns)
+        what = "the trace ends before its traffic begins";
     else if (t->burst_permille != 0 && (t->burst_every_ns == 0 || t->burst_ns == 0))
         what = "bursts need a length and a period";
     for (uint64_t i = 0; what == NULL && t->trace != NULL && i < t->trace_count; i++)

@@ -145,6 +145,7 @@ typedef struct plan_world {
     uint64_t app_next_ns;
     plan_source *sources;
     uint32_t source_count, next_source;
+    uint64_t open_ns;                  /* the first instant */
     uint64_t trace_at, trace_base_ns, next_arrival_ns;
     plan_thread *threads;
     uint32_t blocked_threads, thread_turn;

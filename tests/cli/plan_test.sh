@@ -64,6 +64,74 @@ status_is 1
 err_lines 1
 err_has 'cannot be met: recovery'
 
+# What is told stays, and is in the core.toml with all else that is set.
+run plan --rate 1k -s linger_us=200 -s batch_bytes=16384 -s flushers=2 -s buffer_bytes=512000000 \
+    -s delivery_timeout_ms=5000 -s kafka_acks=1 --confirm 10s --json --toml told.toml
+status_is 0
+for setting in linger_us=200 batch_bytes=16384 flushers=2 buffer_bytes=512000000 \
+    delivery_timeout_ms=5000; do
+    [ "$(value ".settings.${setting%=*}" out)" = "${setting#*=}" ] || fail "$setting was not kept"
+    grep -qx "${setting%=*} = ${setting#*=}" told.toml || fail "core.toml lacks $setting"
+done
+grep -qx 'kafka_acks = "1"' told.toml || fail "core.toml lacks what was set"
+run plan --rate 1k --config told.toml --confirm 10s --json # and a file's likewise
+[ "$(value .settings.linger_us out)" = 200 ] || fail "--config is not kept"
+run config --config told.toml --changed
+status_is 0
+run plan --rate 3k -s linger_us=20000
+status_is 1
+err_lines 1
+err_has 'best that this linger gives at 3900 messages a second'
+run plan --rate 3k -s buffer_bytes=16777216 --outage 60s --recovery 60s
+status_is 1
+err_lines 1
+err_has 'with buffer_bytes = 16777216 as told'
+err_has 'have to wait for room or expire'
+grep -q 'as told, 0 of' err && fail 'none is refused, yet it is impossible'
+run plan --rate 1k -s message_broker=redis --confirm 10s --json
+[ "$(value .wanted.driver out)" = '"redis"' ] || fail "the configured broker is not planned for"
+
+# Where a linger does not hold for long, a shorter one is taken: what is less strict is possible
+# too.
+run plan --rate 1k --confirm 10s --p99 8246us --json
+status_is 0
+
+# The busiest moment counts: bursts that are rarer than a run is long, a peak within a trace.
+run plan predict --rate 3k --burst 40x:1s/60s --broker-per-record 10us --json
+[ "$(value .p99_ns out)" -gt 100000000 ] || fail "the burst is not in the prediction"
+awk 'BEGIN { OFS = ","; t = 0
+             print "at_ms,bytes"
+             for (i = 0; i < 30000; i++) {
+                 print t, 100
+                 t += t >= 20000 && t < 21000 ? 0.1 : 2
+             } }' >peak.csv
+run record --from-csv peak.csv --out peak.salvo
+run plan predict --trace peak.salvo --broker-per-record 200us --broker-servers 1 --json
+[ "$(value .p99_ns out)" -gt 100000000 ] || fail "the trace's peak is not in the prediction"
+
+# What would be ignored, or makes no sense, is refused.
+refused() { # WORDS-IN-THE-ANSWER ARGUMENT...
+    local words=$1
+    shift
+    run plan "$@"
+    status_is 2
+    err_lines 1
+    err_has "$words"
+}
+refused 'the broker model says kafka' --rate 1k -b kafka -s message_broker=redis
+refused 'max_message_bytes is 1000000' predict --rate 10 --size 2M
+refused 'predict seeks nothing' predict --rate 10 --p99 1ms
+refused 'zipf needs --keys' --rate 1k --zipf
+refused 'recovery is from an outage' --rate 1k --recovery 1s
+refused '9 brokers of 1' --rate 1k --outage 1s/9
+refused '0ms is not from' --rate 1k --p99 0ms
+refused 'redis has none' --rate 1k -b redis --consumer-rate 100
+refused 'a trace has its own' --trace peak.salvo --size 10
+run plan --rate 20k --consumer-rate 1
+status_is 1
+err_lines 1
+err_has 'need 26000 of each topic'
+
 # Rare pauses that short windows do not meet: the hour does.
 cat >pauses.json <<'JSON'
 {"format": "salvo-broker-model", "version": 1, "driver": "redis", "window": 64, "servers": 1,
@@ -120,6 +188,20 @@ for permille in 19 123; do # of the processors, while the broker was probed
         grep -q 'its processors' out && fail "2 % are not worth a word"
     fi
 done
+sed 's/"bytes": \[100, 1000\]/"bytes": [100, 200], "records": [1, 2]/
+     s/"window"/"limit": {"reached": false, "bytes_per_s": 9}, "settings": {}, &/' model.json \
+    >narrow.json
+run plan predict --rate 50k --broker-model narrow.json -s linger_us=2000 \
+    -s payload_compression=zstd
+out_has 'requests hold [0-9]* B on average, the probe measured up to 200 B'
+out_has 'messages on average, the probe measured up to 2$'
+out_has 'went to 9 and met no limit'
+out_has 'probed with other settings .payload_compression = none.'
+run plan predict --rate 50k --broker-model narrow.json -s linger_us=2000 --json
+out_has '"notes": \['
+sed 's/"name": "a test.s", //' model.json >nameless.json
+run plan predict --rate 50k --broker-model nameless.json --json
+grep -q nameless out && fail "a path is in the result"
 bad_pace() { # KEY PACE
     with_pace "$2" bad.json
     run plan predict --rate 1k --broker-model bad.json

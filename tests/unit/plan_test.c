@@ -292,6 +292,44 @@ static void bursts_by_hand(void **state)
     salvo_config_free(s.config);
 }
 
+/* 1,000 a second and ten times as many for 100 ms of each 10 s: where the run begins decides. Of a
+ * trace with 2,000 in its sixth second likewise, and its turn begins anew after it. */
+static void traffic_from_a_moment_on(void **state)
+{
+    static const char *const pairs[] = {"message_broker", "redis", "linger_us", "1000", NULL};
+    static salvo_plan_arrival trace[2010];
+    const struct {
+        uint64_t from_ns, bursts, trace;
+    } cases[] = {{0, 1000, 1}, {9 * SECOND, 1900, 1}, {4 * SECOND, 1000, 2000},
+                 {8 * SECOND, 1000, 1}, {9 * SECOND + 500 * MS, 1000, 1}};
+    (void)state;
+    for (uint64_t i = 0; i < 2010; i++)
+        trace[i] = (salvo_plan_arrival){.at_ns = i < 5 ? i * SECOND
+                                                 : i < 2005 ? 5 * SECOND + (i - 5) * 500 * US
+                                                            : (i - 1999) * SECOND,
+                                        .value_bytes = 100};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        setup s;
+        salvo_plan_result r;
+        prepare(&s, 1000, pairs);
+        s.run.duration_ns = s.run.warmup_ns = SECOND;
+        s.run.traffic.from_ns = cases[i].from_ns;
+        s.run.traffic.burst_permille = 10000;
+        s.run.traffic.burst_ns = 100 * MS;
+        s.run.traffic.burst_every_ns = 10 * SECOND;
+        simulate(&s, &r);
+        assert_in_range(r.ledger.offered, cases[i].bursts * 9 / 10, cases[i].bursts * 11 / 10);
+        salvo_plan_result_free(&r);
+        s.run.traffic.trace = trace;
+        s.run.traffic.trace_count = 2010;
+        s.run.traffic.trace_ns = 11 * SECOND;
+        simulate(&s, &r);
+        assert_in_range(r.ledger.offered, cases[i].trace, cases[i].trace + 1);
+        salvo_plan_result_free(&r);
+        salvo_config_free(s.config);
+    }
+}
+
 /* 40,000 messages of 100 B a second are 4 MB: with one for each 400 kB there are ten a second, of
  * 20 ms: a fifth of the time, in which nothing is answered. */
 static void pauses_by_hand(void **state)
@@ -508,6 +546,7 @@ int main(void)
         cmocka_unit_test(queues_as_theory_says), cmocka_unit_test(latency_by_hand),
         cmocka_unit_test(outage_by_hand),        cmocka_unit_test(black_hole_by_hand),
         cmocka_unit_test(deadline_in_outage),    cmocka_unit_test(blocked_senders),
+        cmocka_unit_test(traffic_from_a_moment_on),
         cmocka_unit_test(wrong_runs),            cmocka_unit_test(bursts_by_hand),
         cmocka_unit_test(pauses_by_hand),        cmocka_unit_test(costs_by_hand),
         cmocka_unit_test(pace_by_hand),          cmocka_unit_test(pauses_come_with_work),

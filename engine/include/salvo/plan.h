@@ -94,6 +94,8 @@ typedef struct salvo_plan_traffic {
     uint64_t burst_ns, burst_every_ns;
     const salvo_plan_arrival *trace; /* instead of rates and sizes; starts again at its end */
     uint64_t trace_count, trace_ns;
+    uint64_t from_ns;              /* bursts and a trace are taken from there on, as if it had run
+                                      so long; a trace: less than trace_ns, in its own time */
 } salvo_plan_traffic;
 
 enum { SALVO_PLAN_REFUSE, SALVO_PLAN_BLACK_HOLE, SALVO_PLAN_SLOW };
