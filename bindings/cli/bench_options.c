@@ -210,41 +210,48 @@ static char *trim(char *text)
     return text + strspn(text, " \t");
 }
 
-/* "name = value" becomes --name=value; "name" becomes --name. */
-static void take_line(salvo_bench_options *o, char *line)
+/* "name = value" becomes --name=value; "name" becomes --name. False: it is none of a file. */
+static bool take_line(salvo_bench_options *o, char *line)
 {
     char *name = trim(line), *equals = strchr(name, '=');
     if (*name == '#' || *name == '\0')
-        return;
+        return true;
     if (equals)
         *equals = '\0';
     const char *value = equals ? trim(equals + 1) : "";
     name = trim(name);
+    if (strcmp(name, "scenario") == 0)
+        return false;
     size_t size = strlen(name) + strlen(value) + 4;
     char *word = salvo_cli_alloc(size);
     snprintf(word, size, equals ? "--%s=%s" : "--%s", name, value);
     keep(o, word);
+    return true;
 }
 
-static bool read_scenario(salvo_bench_options *o)
+static int read_scenario(salvo_bench_options *o)
 {
     char line[4096];
+    bool plain = true;
     FILE *file = fopen(o->scenario, "re");
     if (!file) {
         salvo_cli_say("--scenario: cannot read %s: %s", o->scenario, strerror(errno));
-        return false;
+        return CLI_FAILED;
     }
-    while (o->owned_count < 1000 && fgets(line, sizeof line, file))
-        take_line(o, line);
+    while (plain && o->owned_count < 1000 && fgets(line, sizeof line, file))
+        plain = take_line(o, line);
     bool good = !ferror(file);
     fclose(file);
     if (!good)
         salvo_cli_say("--scenario: cannot read %s", o->scenario);
-    return good;
+    if (!plain)
+        return salvo_cli_usage("bench", "--scenario: %s: `scenario` is no line of such a file: one "
+                               "file holds it all", o->scenario);
+    return good ? CLI_OK : CLI_FAILED;
 }
 
-/* The command line with the scenario's words in front. */
-static char **expand(salvo_bench_options *o, int *argc, char **argv)
+/* The command line with the scenario's words in front; NULL with a status. */
+static char **expand(salvo_bench_options *o, int *argc, char **argv, int *status)
 {
     for (int i = 1; i < *argc; i++) {
         if (strncmp(argv[i], "--scenario=", 11) == 0)
@@ -252,7 +259,8 @@ static char **expand(salvo_bench_options *o, int *argc, char **argv)
         else if (strcmp(argv[i], "--scenario") == 0 && i + 1 < *argc)
             o->scenario = argv[i + 1];
     }
-    if (o->scenario && !read_scenario(o))
+    *status = o->scenario ? read_scenario(o) : CLI_OK;
+    if (*status != CLI_OK)
         return NULL;
     size_t count = (size_t)*argc + o->owned_count;
     char **words = salvo_cli_alloc((count + 1) * sizeof *words);
@@ -362,10 +370,10 @@ static int check(const salvo_bench_options *o)
 
 int salvo_bench_parse(int argc, char **argv, salvo_bench_options *o)
 {
-    int option, status = CLI_OK;
-    char **words = expand(o, &argc, argv);
+    int option, status;
+    char **words = expand(o, &argc, argv, &status);
     if (!words)
-        return CLI_FAILED;
+        return status;
     while (status == CLI_OK && (option = salvo_cli_getopt(argc, words, "bench", "r:b:s:o:qh",
                                                           options_table)) != -1) {
         if (option == 'h') {

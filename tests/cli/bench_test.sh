@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
+# shellcheck disable=SC2016 # the backticks are the messages' own
 # salvo bench: the account of a run, what a stall looks like, files that it writes and plays,
 # bounds, merging, comparing; usage. With a server in SALVO_TEST_KAFKA, SALVO_TEST_REDIS or
 # SALVO_TEST_RABBITMQ also that a run's topics are gone afterwards.
@@ -182,6 +183,11 @@ printf 'rote = 1k\n' >bad
 bench --scenario bad
 status_is 2
 err_has 'did you mean'
+printf 'rate = 1k\nscenario = f\n' >bad
+bench --scenario bad
+status_is 2
+err_lines 1
+err_has 'bad: `scenario` is no line of such a file'
 run bench merge --out m.json b.json c.json
 status_is 0
 is m.json columns.acknowledged.count 1300
