@@ -57,7 +57,7 @@ typedef struct salvo_bench_options {
     const char *rate, *arrivals, *size, *payload, *keys, *warmup, *duration;
     uint64_t threads, topics, seed, drain_s, spin_us;
     uint64_t partitions; /* of topics of its own; 0: as the broker makes them */
-    bool spin_given, consume, quiet, seed_given, payload_given;
+    bool spin_given, drain_given, consume, quiet, seed_given, payload_given;
     double scale;    /* of the trace's rate */
     double start_at; /* Unix time in s; 0: at once */
     salvo_bench_bound fail_if[BENCH_BOUNDS_MOST], until;

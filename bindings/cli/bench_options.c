@@ -153,7 +153,9 @@ static bool take_number(int option, const char *text, salvo_bench_options *o)
         return salvo_cli_number("bench", "seed", text, 1, INT64_MAX, &o->seed);
     case OPT_PARTITIONS:
         return salvo_cli_number("bench", "partitions", text, 1, 10000, &o->partitions);
-    case OPT_DRAIN: return salvo_cli_number("bench", "drain", text, 0, 100000, &o->drain_s);
+    case OPT_DRAIN:
+        o->drain_given = true;
+        return salvo_cli_number("bench", "drain", text, 0, 100000, &o->drain_s);
     default:
         o->spin_given = true;
         return salvo_cli_number("bench", "spin", text, 0, 1000000, &o->spin_us);
@@ -352,6 +354,46 @@ static int play_trace(salvo_bench_options *o)
     return salvo_cli_usage("bench", "--warmup: the trace is not as long");
 }
 
+static bool of_consumed(const salvo_bench_bound *bound)
+{
+    return strcmp(bound->column, "consumed") == 0;
+}
+
+static int check_bounds(const salvo_bench_options *o)
+{
+    const salvo_load *load = &o->load;
+    for (size_t i = 0; i < o->fail_count && !o->consume; i++)
+        if (of_consumed(&o->fail_if[i]))
+            return salvo_cli_usage("bench", "--fail-if %s: without --consume nothing is read back",
+                                   o->fail_if[i].text);
+    if (!o->until_given)
+        return CLI_OK;
+    if (of_consumed(&o->until) && !o->consume)
+        return salvo_cli_usage("bench", "--until %s: without --consume nothing is read back",
+                               o->until.text);
+    if (load->step_count != 1)
+        return salvo_cli_usage("bench", "--until looks for one rate: give --rate without steps");
+    if (load->steps[0].rate < 1)
+        return salvo_cli_usage("bench", "--until tries whole rates from 1 message a second; --rate "
+                               "%s is less", load->rate_text);
+    if (o->start_at > 0)
+        return salvo_cli_usage("bench", "--start-at is for one run, --until makes several");
+    return CLI_OK;
+}
+
+/* What the target is and how it is measured: nothing is sent to it. */
+static int check_write(const salvo_bench_options *o)
+{
+    if (!o->write_schedule ||
+        !(o->settings.count || o->settings.file || o->existing || o->partitions || o->consume ||
+          o->drain_given || o->spin_given || o->start_at > 0 || o->until_given || o->fail_count ||
+          o->name || o->out || o->hdr))
+        return CLI_OK;
+    return salvo_cli_usage("bench", "--write-schedule sends nothing; leave out --broker, --set, "
+                           "--config, --existing, --partitions, --consume, --drain, --spin, "
+                           "--start-at, --until, --fail-if, --name, --out and --hdr");
+}
+
 static int check(const salvo_bench_options *o)
 {
     char error[400];
@@ -393,7 +435,9 @@ int salvo_bench_parse(int argc, char **argv, salvo_bench_options *o)
     o->topics = o->topics < BENCH_TOPICS_MOST ? o->topics : BENCH_TOPICS_MOST;
     if (status == CLI_OK && o->scale > 0 && !o->trace)
         status = salvo_cli_usage("bench", "--scale is for --trace; use --rate");
-    return status == CLI_OK ? check(o) : status;
+    status = status == CLI_OK ? check(o) : status;
+    status = status == CLI_OK ? check_bounds(o) : status;
+    return status == CLI_OK ? check_write(o) : status;
 }
 
 void salvo_bench_options_free(salvo_bench_options *o)

@@ -222,20 +222,30 @@ err_has 'no rate keeps p50<1ns'
 # --- usage and files that cannot be written ---------------------------------------------------
 for wrong in '--rate x' '--size 9-3' '--keys a' '--payload pdf' '--arrivals now' '--until p99>1ms' \
     '--fail-if p99<1ms' '--fail-if pelf.p99>1ms' '--duration 0' '--threads 0' '--size 4 --consume' \
-    '--until p99<1ms --rate 1k:1s,2k:1s' 'more' '--start-at noon'; do
+    '--until p99<1ms --rate 1k:1s,2k:1s' 'more' '--start-at noon' '--until p99<1ms --rate 0.5' \
+    '--until p99<1ms --start-at 5' '--until consumed.p99<1ms' '--fail-if consumed.p99>1ms'; do
     # words are wanted
     # shellcheck disable=SC2086
     bench $wrong
     status_is 2
     err_lines 1
 done
+for wrong in '--until p99<1ms' '-b null' '--consume' '--fail-if p99>1ms' '--out x' '--hdr x' \
+    '-s linger_us=1' '--existing t' '--partitions 2' '--drain 1' '--start-at 5'; do
+    # shellcheck disable=SC2086
+    run bench --write-schedule z.schedule $wrong
+    status_is 2
+    err_lines 1
+    err_has '--write-schedule sends nothing; leave out'
+done
+[ ! -e z.schedule ] || fail "a schedule was written"
 bench --out /nonexistent/x
 status_is 1
 err_lines 1
 err_has 'cannot write /nonexistent/x'
 bench --hdr /nonexistent/x
 status_is 1
-bench --rate 10 --duration 100ms --write-schedule /nonexistent/x
+run bench --rate 10 --duration 100ms --write-schedule /nonexistent/x
 status_is 1
 err_has 'cannot write /nonexistent/x'
 run bench --help
