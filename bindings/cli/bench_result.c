@@ -170,6 +170,13 @@ static void add_rates(json_t *result, const salvo_bench_run *run, const totals *
     json_object_set_new(result, "cpu_ns_per_message", json_real(cpu_per_message(run, t)));
 }
 
+static const char *why_invalid(const salvo_bench_run *run, const totals *t)
+{
+    if (run->interrupted)
+        return "it was interrupted";
+    return t->offered == 0 ? "no message was due in the measured part" : NULL;
+}
+
 json_t *salvo_bench_result(salvo_bench_run *run)
 {
     const salvo_bench_options *o = run->options;
@@ -199,9 +206,9 @@ json_t *salvo_bench_result(salvo_bench_run *run)
                   salvo_result_histogram(run->before[BENCH_LATENESS], 0), "hiccups",
                   salvo_result_histogram(run->host.hiccups, 0), "steal_percent",
                   run->steal_percent, "cpu_ns_per_message", own_cpu_per_message(run, &t)));
-    json_object_set_new(result, "valid", json_boolean(!run->interrupted));
-    json_object_set_new(result, "invalid_because",
-                        run->interrupted ? json_string("it was interrupted") : json_null());
+    const char *why = why_invalid(run, &t);
+    json_object_set_new(result, "valid", json_boolean(!why));
+    json_object_set_new(result, "invalid_because", why ? json_string(why) : json_null());
     json_object_set_new(result, "over_time", over_time_json(run));
     salvo_result_judge(result);
     return result;

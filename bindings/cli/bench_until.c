@@ -49,6 +49,12 @@ static verdict run_at(search *s, double rate)
     s->status = salvo_bench_once(s->o, s->config, &s->last);
     if (s->status != CLI_OK)
         return STOPPED;
+    if (json_number_value(json_object_get(s->last, "offered_per_s")) <= 0) {
+        salvo_cli_say("bench: --until: at %s messages/s none is due in the measured part; use a "
+                      "longer --duration", s->rate);
+        s->status = CLI_FAILED;
+        return STOPPED;
+    }
     bool holds = salvo_bench_bound_holds(&s->o->until, s->last, &ns);
     bool valid = json_is_true(json_object_get(s->last, "valid"));
     verdict v = holds ? KEEPS : valid ? BREAKS : GENERATOR;

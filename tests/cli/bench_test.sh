@@ -201,6 +201,24 @@ out_has 'acknowledged p99 .* 1.000 +1.000 to 1.000  no difference shown'
 run bench compare a.json x.schedule
 status_is 1
 
+# --- nothing measured: that is no result ---------------------------------------------------------
+bench --rate 1 --warmup 500ms --duration 100ms --out zero.json
+status_is 0
+out_has '^INVALID: no message was due in the measured part'
+is zero.json valid False
+for pair in 'zero.json a.json' 'a.json zero.json'; do
+    # shellcheck disable=SC2086
+    run bench compare $pair
+    status_is 1
+    out_empty
+    err_lines 1
+    err_has 'zero.json: no message was measured'
+done
+bench --until 'p99<1s' --rate 1 --warmup 500ms --duration 100ms
+status_is 1
+err_lines 1
+err_has 'at 1 messages/s none is due in the measured part'
+
 # --- bounds --------------------------------------------------------------------------------------
 # One message in flight that takes 20 ms: some 50 messages a second, for a while a few more. On a
 # busy machine the generator may be the limit before.
