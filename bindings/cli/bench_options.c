@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SHORTEST_S 0.01 /* that a load may last */
+
 const char salvo_bench_help[] =
     "usage: salvo bench [OPTION...]\n"
     "       salvo bench compare A.json B.json\n"
@@ -291,7 +293,7 @@ static int describe(salvo_bench_options *o)
     salvo_load *load = &o->load;
     char error[400];
     const char *option = "rate";
-    if (!take_time("duration", o->duration ? o->duration : "10s", 0.01, &load->duration_s) ||
+    if (!take_time("duration", o->duration ? o->duration : "10s", SHORTEST_S, &load->duration_s) ||
         !take_time("warmup", o->warmup ? o->warmup : "2s", 0, &load->warmup_s))
         return CLI_USAGE;
     load->seed = o->seed;
@@ -339,7 +341,7 @@ static int play_trace(salvo_bench_options *o)
                                "leave out --rate, --arrivals, --size, --keys, --schedule and "
                                "--until");
     if ((o->warmup && !take_time("warmup", o->warmup, 0, &load->warmup_s)) ||
-        (o->duration && !take_time("duration", o->duration, 0.01, &duration)))
+        (o->duration && !take_time("duration", o->duration, SHORTEST_S, &duration)))
         return CLI_USAGE;
     load->seed = o->seed;
     load->payload_text = o->payload ? o->payload : "random";
@@ -348,10 +350,12 @@ static int play_trace(salvo_bench_options *o)
         return CLI_FAILED;
     }
     load->duration_s -= load->warmup_s;
+    if (load->duration_s <= 0)
+        return salvo_cli_usage("bench", "--warmup: the trace is not as long");
+    if (load->duration_s < SHORTEST_S) /* messages of one moment have no rate: it is per second */
+        load->duration_s = 1;
     load->duration_s = duration < load->duration_s ? duration : load->duration_s;
-    if (load->duration_s > 0)
-        return CLI_OK;
-    return salvo_cli_usage("bench", "--warmup: the trace is not as long");
+    return CLI_OK;
 }
 
 static bool of_consumed(const salvo_bench_bound *bound)

@@ -147,6 +147,8 @@ for i in range(2000): # 14 of 20 for the first, 5 for the second
     topic = 0 if i % 20 < 14 else 1 if i % 20 < 19 else 2
     three += struct.pack('<QIIHHI', i * 1000000, 50, 0, topic, 0, 0)
 open('three.trace', 'wb').write(three)
+for count in 1, 10:
+    open(f'moment-{count}.trace', 'wb').write(trace[:4096] + records[0] * count)
 PY
 bench --trace t.trace --scale 2 --warmup 200ms --out t.json
 status_is 0
@@ -169,6 +171,11 @@ is t.json load.topics 2
 bench --trace a.json
 status_is 1
 err_has 'not a trace'
+for count in 1 10; do # at one moment: that many in a second, not in a microsecond
+    bench --trace "moment-$count.trace" --out t.json
+    status_is 0
+    is t.json offered_per_s "$count.0"
+done
 
 # --- scenario, merge, compare --------------------------------------------------------------------
 printf '# a test\nrate = 1k\nduration=1s\nwarmup = 0\nset = linger_us=100\nname = from a file\n' >f
