@@ -331,6 +331,22 @@ static int play_file(salvo_bench_options *o)
     return CLI_FAILED;
 }
 
+/* A trace that has not all: the load is lighter or shorter than what was recorded. */
+static void warn_of_trace(const salvo_bench_options *o)
+{
+    const salvo_load *l = &o->load;
+    char one_of[64] = "", lost[64] = "";
+    if (l->trace_one_of > 1)
+        snprintf(one_of, sizeof one_of, "; it holds one of %llu messages",
+                 (unsigned long long)l->trace_one_of);
+    if (l->trace_lost > 0)
+        snprintf(lost, sizeof lost, "; %llu messages were lost when it was recorded",
+                 (unsigned long long)l->trace_lost);
+    if (one_of[0] || lost[0] || l->trace_truncated)
+        salvo_cli_say("bench: %s is not all that was sent%s%s%s", o->trace, one_of, lost,
+                      l->trace_truncated ? "; its size cap ended it" : "");
+}
+
 static int play_trace(salvo_bench_options *o)
 {
     salvo_load *load = &o->load;
@@ -355,6 +371,7 @@ static int play_trace(salvo_bench_options *o)
     if (load->duration_s < SHORTEST_S) /* messages of one moment have no rate: it is per second */
         load->duration_s = 1;
     load->duration_s = duration < load->duration_s ? duration : load->duration_s;
+    warn_of_trace(o);
     return CLI_OK;
 }
 

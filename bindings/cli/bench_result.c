@@ -45,6 +45,19 @@ static totals sum_up(salvo_bench_run *run)
     return t;
 }
 
+/* With what the trace says that it has not. */
+static void add_trace(json_t *load, const salvo_bench_options *o)
+{
+    const salvo_load *l = &o->load;
+    json_object_set_new(load, "trace", json_string(o->trace));
+    if (l->trace_one_of > 1)
+        json_object_set_new(load, "trace_one_of", json_integer((json_int_t)l->trace_one_of));
+    if (l->trace_lost > 0)
+        json_object_set_new(load, "trace_lost", json_integer((json_int_t)l->trace_lost));
+    if (l->trace_truncated)
+        json_object_set_new(load, "trace_truncated", json_true());
+}
+
 json_t *salvo_bench_load_json(const salvo_bench_options *o, int partitions)
 {
     const salvo_load *l = &o->load;
@@ -58,7 +71,7 @@ json_t *salvo_bench_load_json(const salvo_bench_options *o, int partitions)
     if (load && o->schedule)
         json_object_set_new(load, "schedule", json_string(o->schedule));
     if (load && o->trace)
-        json_object_set_new(load, "trace", json_string(o->trace));
+        add_trace(load, o);
     if (load && !o->write_schedule) /* which would not be the same twice */
         json_object_set_new(load, "topic", json_string(topic));
     return load;

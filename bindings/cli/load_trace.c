@@ -91,6 +91,9 @@ bool salvo_load_open_trace(salvo_load *load, const char *path, double scale, cha
         }
     }
     load->file_topic_count = file.topic_count;
+    load->trace_one_of = file.one_of;
+    load->trace_lost = file.lost;
+    load->trace_truncated = file.truncated;
     salvo_trace_close(&file);
     if (got == 0 && load->file_messages == 0) {
         snprintf(error, error_size, "%s: it holds no messages", path);

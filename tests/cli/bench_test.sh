@@ -147,6 +147,8 @@ for i in range(2000): # 14 of 20 for the first, 5 for the second
     topic = 0 if i % 20 < 14 else 1 if i % 20 < 19 else 2
     three += struct.pack('<QIIHHI', i * 1000000, 50, 0, topic, 0, 0)
 open('three.trace', 'wb').write(three)
+lossy = trace[:4096].replace(b'"records"', b'"one_of": 4, "lost": 7, "truncated": true, "records"')
+open('lossy.trace', 'wb').write(lossy.rstrip().ljust(4095) + b'\n' + trace[4096:4096 + 24 * 100])
 for count in 1, 10:
     open(f'moment-{count}.trace', 'wb').write(trace[:4096] + records[0] * count)
 PY
@@ -171,6 +173,13 @@ is t.json load.topics 2
 bench --trace a.json
 status_is 1
 err_has 'not a trace'
+bench --trace lossy.trace --out t.json
+status_is 0
+err_lines 1
+err_has 'it holds one of 4 messages; 7 messages were lost when it was recorded; its size cap ended'
+is t.json load.trace_one_of 4
+is t.json load.trace_lost 7
+is t.json load.trace_truncated True
 for count in 1 10; do # at one moment: that many in a second, not in a microsecond
     bench --trace "moment-$count.trace" --out t.json
     status_is 0
