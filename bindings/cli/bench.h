@@ -120,6 +120,7 @@ typedef struct salvo_bench_run {
     salvo_topic topics[BENCH_TOPICS_MOST];
     char topic_names[BENCH_TOPICS_MOST][256];
     uint64_t id; /* tells the slots of one run from another's */
+    uint64_t mark; /* by chance: tells its messages from those of other processes */
     uint64_t start_ns, start_unix_ns, warmup_ns, duration_ns;
     uint64_t end_ns; /* when all was known */
     atomic_bool stop, stop_readers;

@@ -322,6 +322,23 @@ if [ -n "${SALVO_TEST_REDIS:-}" ] && command -v redis-cli >/dev/null; then
         out_has "^${want#*:}\$" # each in the topic that it had, after a first one
     done
 fi
+if [ -n "${SALVO_TEST_REDIS:-}" ]; then # two processes read one topic: each counts its own
+    at=$(($(date +%s) + 2))
+    for rate in 300 500; do
+        "$program" bench --quiet --broker redis -s "redis_url=$SALVO_TEST_REDIS" --rate "$rate" \
+            --duration 1s --warmup 0 --consume --existing bench-test-shared --start-at "$at" \
+            --out "shared-$rate.json" >/dev/null 2>err &
+        pids[rate]=$!
+    done
+    for rate in 300 500; do
+        wait "${pids[rate]}" || fail "a process failed"
+        python3 - "shared-$rate.json" "$rate" <<'PY' || fail "not its own messages"
+import json, sys
+consumed = json.load(open(sys.argv[1]))['columns']['consumed']
+assert consumed['infinite'] == 0 and consumed['count'] == int(sys.argv[2]), consumed['count']
+PY
+    done
+fi
 gone kafka kafka_bootstrap_servers "${SALVO_TEST_KAFKA:-}"
 gone redis redis_url "${SALVO_TEST_REDIS:-}"
 gone rabbitmq rabbitmq_url "${SALVO_TEST_RABBITMQ:-}"
