@@ -170,6 +170,7 @@ json_t *salvo_bench_result(salvo_bench_run *run);
 int salvo_bench_once(const salvo_bench_options *o, salvo_config *config, json_t **result);
 /* bench_topics.c: names are cut at size; topics of --existing stay. */
 void salvo_bench_topic_name(const salvo_bench_options *o, size_t index, char *name, size_t size);
+void salvo_bench_topic_made(size_t index); /* or perhaps made: it is to be removed */
 /* Of --partitions. False after a printed error. */
 bool salvo_bench_make_topics(const salvo_bench_options *o, salvo_config *config);
 void salvo_bench_remove_topics(const salvo_bench_options *o, salvo_config *config);

@@ -30,6 +30,7 @@ static bool open_topics(salvo_bench_run *run)
             salvo_cli_say("bench: topic %s: %s", run->topic_names[i], salvo_last_error());
             return false;
         }
+        salvo_bench_topic_made(i);
         err = salvo_send_wait(run->producer, run->topics[i], &first, PRIME_MS, &report);
         if (err != 0) {
             salvo_cli_say("bench: topic %s: a first message did not arrive: %s",

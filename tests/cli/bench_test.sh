@@ -286,6 +286,13 @@ run bench --help
 status_is 0
 out_has '--until'
 
+# --- a broker that is not there: nothing was made, nothing is removed ---------------------------
+run bench --quiet --broker redis -s redis_url=redis://127.0.0.1:1/0
+status_is 1
+err_has '127.0.0.1:1 is not to be reached'
+grep -q 'could not be removed' err && fail "it looks for topics that it did not make"
+[ "$(wc -l <err)" -le 2 ] || fail "more than two lines for a broker that is not there"
+
 # --- topics go --------------------------------------------------------------------------------
 gone() { # BROKER KEY ADDRESS
     [ -n "$3" ] || return 0
