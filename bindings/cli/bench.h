@@ -178,6 +178,8 @@ void salvo_bench_remove_topics(const salvo_bench_options *o, salvo_config *confi
 int salvo_bench_until(salvo_bench_options *o, salvo_config *config, json_t **result);
 int salvo_bench_compare(int argc, char **argv);
 int salvo_bench_merge(int argc, char **argv);
+/* bench_alike.c: of one load at one time, and not the same. False after a printed error. */
+bool salvo_bench_alike(const json_t *a, const json_t *b, const char *a_path, const char *b_path);
 
 /* A table and a picture of a result. */
 void salvo_bench_show(FILE *to, const json_t *result);

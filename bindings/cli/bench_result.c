@@ -210,6 +210,9 @@ json_t *salvo_bench_result(salvo_bench_run *run)
         salvo_result_machine(run->clock), "ledger", ledger_json(run));
     if (!result)
         return NULL;
+    char id[20];
+    snprintf(id, sizeof id, "%016llx", (unsigned long long)run->mark);
+    json_object_set_new(result, "runs", json_pack("[s]", id));
     add_rates(result, run, &t);
     json_object_set_new(result, "columns", columns_json(run, &t));
     json_object_set_new(result, "stages", stages_json(run));

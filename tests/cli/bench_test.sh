@@ -188,13 +188,15 @@ done
 
 # --- scenario, merge, compare --------------------------------------------------------------------
 printf '# a test\nrate = 1k\nduration=1s\nwarmup = 0\nset = linger_us=100\nname = from a file\n' >f
-bench --scenario f --rate 300 --out b.json
+at=$(($(date +%s) + 2))
+"$program" bench --quiet --broker memory --scenario f --seed 2 --start-at "$at" --out c.json \
+    >/dev/null 2>&1 &
+bench --scenario f --rate 300 --start-at "$at" --out b.json
 status_is 0
+wait "$!" || fail "the process beside it failed"
 is b.json columns.call.count 300
 is b.json name 'from a file'
 is b.json settings.linger_us 100
-bench --scenario f --seed 2 --out c.json
-status_is 0
 printf 'rote = 1k\n' >bad
 bench --scenario bad
 status_is 2
@@ -209,6 +211,38 @@ status_is 0
 is m.json columns.acknowledged.count 1300
 is m.json processes 2
 is m.json ledger.offered 1300
+python3 - <<'PY'
+import json
+def write(name, **changes):
+    result = json.load(open('c.json'))
+    result['runs'] = [name]
+    for path, value in changes.items():
+        *parts, last = path.split('__')
+        at = result
+        for part in parts:
+            at = at[part]
+        at[last] = value
+    json.dump(result, open(name + '.json', 'w'))
+write('broker', broker='kafka')
+write('size', load__size='200')
+write('setting', settings__linger_us='7')
+write('more', settings__batch_bytes='70000')
+write('long', duration_s=2.0)
+write('late', started_at='2030-01-31T12:00:00Z')
+PY
+for wrong in broker:'broker is "memory" in b.json and "kafka" in broker.json' \
+    size:'load.size is "100" in b.json and "200" in size.json' \
+    setting:'settings.linger_us is "100" in b.json and "7" in setting.json' \
+    more:'settings.batch_bytes is not set in b.json and "70000" in more.json' \
+    long:'duration_s is 1.0 in b.json and 2.0 in long.json' late:'s apart, and last 1 s' \
+    b:'b.json and b.json are the same run' m:'b.json and m.json are the same run'; do
+    run bench merge --out w.json b.json "${wrong%%:*}.json"
+    status_is 1
+    out_empty
+    err_lines 1
+    err_has "${wrong#*:}"
+done
+[ ! -e w.json ] || fail "a merged result was written"
 run bench compare a.json a.json
 status_is 0
 out_has '^acknowledged p99 .* to '
@@ -227,7 +261,6 @@ for pair in 'zero.json a.json' 'a.json zero.json'; do
     run bench compare $pair
     status_is 1
     out_empty
-    err_lines 1
     err_has 'zero.json: no message was measured'
 done
 bench --until 'p99<1s' --rate 1 --warmup 500ms --duration 100ms
