@@ -57,7 +57,7 @@ typedef struct salvo_bench_options {
     const char *rate, *arrivals, *size, *payload, *keys, *warmup, *duration;
     uint64_t threads, topics, seed, drain_s, spin_us;
     uint64_t partitions; /* of topics of its own; 0: as the broker makes them */
-    bool spin_given, consume, quiet, seed_given, payload_given;
+    bool spin_given, drain_given, consume, quiet, seed_given, payload_given;
     double scale;    /* of the trace's rate */
     double start_at; /* Unix time in s; 0: at once */
     salvo_bench_bound fail_if[BENCH_BOUNDS_MOST], until;
@@ -120,6 +120,7 @@ typedef struct salvo_bench_run {
     salvo_topic topics[BENCH_TOPICS_MOST];
     char topic_names[BENCH_TOPICS_MOST][256];
     uint64_t id; /* tells the slots of one run from another's */
+    uint64_t mark; /* by chance: tells its messages from those of other processes */
     uint64_t start_ns, start_unix_ns, warmup_ns, duration_ns;
     uint64_t end_ns; /* when all was known */
     atomic_bool stop, stop_readers;
@@ -169,6 +170,7 @@ json_t *salvo_bench_result(salvo_bench_run *run);
 int salvo_bench_once(const salvo_bench_options *o, salvo_config *config, json_t **result);
 /* bench_topics.c: names are cut at size; topics of --existing stay. */
 void salvo_bench_topic_name(const salvo_bench_options *o, size_t index, char *name, size_t size);
+void salvo_bench_topic_made(size_t index); /* or perhaps made: it is to be removed */
 /* Of --partitions. False after a printed error. */
 bool salvo_bench_make_topics(const salvo_bench_options *o, salvo_config *config);
 void salvo_bench_remove_topics(const salvo_bench_options *o, salvo_config *config);
@@ -176,6 +178,8 @@ void salvo_bench_remove_topics(const salvo_bench_options *o, salvo_config *confi
 int salvo_bench_until(salvo_bench_options *o, salvo_config *config, json_t **result);
 int salvo_bench_compare(int argc, char **argv);
 int salvo_bench_merge(int argc, char **argv);
+/* bench_alike.c: of one load at one time, and not the same. False after a printed error. */
+bool salvo_bench_alike(const json_t *a, const json_t *b, const char *a_path, const char *b_path);
 
 /* A table and a picture of a result. */
 void salvo_bench_show(FILE *to, const json_t *result);

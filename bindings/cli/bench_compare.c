@@ -34,6 +34,13 @@ typedef struct sample {
     size_t count, block;
 } sample;
 
+static bool any_measured(const json_t *result)
+{
+    const json_t *column = json_object_get(json_object_get(result, "columns"),
+                                           salvo_result_main_column(result));
+    return json_integer_value(json_object_get(column, "count")) > 0;
+}
+
 static bool read_side(side *s, const char *text)
 {
     char error[400], *list = strdup(text), *rest = list;
@@ -46,6 +53,11 @@ static bool read_side(side *s, const char *text)
             break;
         }
         s->runs[s->count++] = result;
+        good = any_measured(result);
+        if (!good) {
+            salvo_cli_say("bench compare: %s: no message was measured", path);
+            break;
+        }
         const char *why = json_string_value(json_object_get(result, "invalid_because"));
         if (json_is_false(json_object_get(result, "valid")))
             salvo_cli_say("bench compare: %s is invalid: %s", path, why ? why : "unknown");

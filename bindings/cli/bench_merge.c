@@ -7,12 +7,14 @@
 #include "bench.h"
 #include "load_result.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static const char help[] =
     "usage: salvo bench merge [--out FILE] A.json B.json...\n"
     "\n"
-    "Adds the results of processes that ran together (--start-at) to one.\n"
+    "Adds the results of processes that ran together (--start-at) to one. They are of one load:\n"
+    "only rate, seed, threads and addresses may differ.\n"
     "  -o, --out FILE   the merged result as JSON; - for standard output\n";
 
 static void add_number(json_t *into, const json_t *from, const char *name)
@@ -114,6 +116,7 @@ static bool add(json_t *into, const json_t *from)
     for (size_t i = 0; i < sizeof sums / sizeof *sums; i++)
         add_number(into, from, sums[i]);
     add_over_time(json_object_get(into, "over_time"), json_object_get(from, "over_time"));
+    json_array_extend(json_object_get(into, "runs"), json_object_get(from, "runs"));
     if (json_is_true(json_object_get(into, "valid")) &&
         json_is_false(json_object_get(from, "valid"))) {
         json_object_set(into, "valid", json_object_get(from, "valid"));
@@ -122,29 +125,43 @@ static bool add(json_t *into, const json_t *from)
     return good;
 }
 
+/* A new one, of all; NULL after a printed error. */
+static json_t *sum_of(json_t *const *results, char *const *paths, int count)
+{
+    json_t *into = json_deep_copy(results[0]);
+    for (int i = 1; i < count && into; i++) {
+        if (add(into, results[i]))
+            continue;
+        salvo_cli_say("bench merge: %s: a histogram is damaged", paths[i]);
+        json_decref(into);
+        into = NULL;
+    }
+    return into;
+}
+
 static json_t *merge(int count, char **paths)
 {
     char error[400];
-    json_t *into = NULL;
-    for (int i = 0; i < count; i++) {
-        json_t *result = salvo_result_read(paths[i], error, sizeof error);
-        bool good = result != NULL;
-        if (!good)
+    int read = 0;
+    bool good = true;
+    json_t *into = NULL, **results = salvo_cli_alloc((size_t)count * sizeof *results);
+    while (good && read < count) {
+        results[read] = salvo_result_read(paths[read], error, sizeof error);
+        if (!results[read]) {
             salvo_cli_say("bench merge: %s", error);
-        if (good && into) {
-            good = add(into, result);
-            if (!good)
-                salvo_cli_say("bench merge: %s: a histogram is damaged", paths[i]);
-            json_decref(result);
-        } else if (good) {
-            into = result;
+            break;
         }
-        if (!good) {
-            json_decref(into);
-            return NULL;
-        }
+        for (int i = 0; good && i < read; i++)
+            good = salvo_bench_alike(results[i], results[read], paths[i], paths[read]);
+        read++;
     }
-    salvo_result_judge(into);
+    if (good && read == count)
+        into = sum_of(results, paths, count);
+    for (int i = 0; i < read; i++)
+        json_decref(results[i]);
+    free(results);
+    if (into)
+        salvo_result_judge(into);
     return into;
 }
 

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SHORTEST_S 0.01 /* that a load may last */
+
 const char salvo_bench_help[] =
     "usage: salvo bench [OPTION...]\n"
     "       salvo bench compare A.json B.json\n"
@@ -153,7 +155,9 @@ static bool take_number(int option, const char *text, salvo_bench_options *o)
         return salvo_cli_number("bench", "seed", text, 1, INT64_MAX, &o->seed);
     case OPT_PARTITIONS:
         return salvo_cli_number("bench", "partitions", text, 1, 10000, &o->partitions);
-    case OPT_DRAIN: return salvo_cli_number("bench", "drain", text, 0, 100000, &o->drain_s);
+    case OPT_DRAIN:
+        o->drain_given = true;
+        return salvo_cli_number("bench", "drain", text, 0, 100000, &o->drain_s);
     default:
         o->spin_given = true;
         return salvo_cli_number("bench", "spin", text, 0, 1000000, &o->spin_us);
@@ -210,41 +214,48 @@ static char *trim(char *text)
     return text + strspn(text, " \t");
 }
 
-/* "name = value" becomes --name=value; "name" becomes --name. */
-static void take_line(salvo_bench_options *o, char *line)
+/* "name = value" becomes --name=value; "name" becomes --name. False: it is none of a file. */
+static bool take_line(salvo_bench_options *o, char *line)
 {
     char *name = trim(line), *equals = strchr(name, '=');
     if (*name == '#' || *name == '\0')
-        return;
+        return true;
     if (equals)
         *equals = '\0';
     const char *value = equals ? trim(equals + 1) : "";
     name = trim(name);
+    if (strcmp(name, "scenario") == 0)
+        return false;
     size_t size = strlen(name) + strlen(value) + 4;
     char *word = salvo_cli_alloc(size);
     snprintf(word, size, equals ? "--%s=%s" : "--%s", name, value);
     keep(o, word);
+    return true;
 }
 
-static bool read_scenario(salvo_bench_options *o)
+static int read_scenario(salvo_bench_options *o)
 {
     char line[4096];
+    bool plain = true;
     FILE *file = fopen(o->scenario, "re");
     if (!file) {
         salvo_cli_say("--scenario: cannot read %s: %s", o->scenario, strerror(errno));
-        return false;
+        return CLI_FAILED;
     }
-    while (o->owned_count < 1000 && fgets(line, sizeof line, file))
-        take_line(o, line);
+    while (plain && o->owned_count < 1000 && fgets(line, sizeof line, file))
+        plain = take_line(o, line);
     bool good = !ferror(file);
     fclose(file);
     if (!good)
         salvo_cli_say("--scenario: cannot read %s", o->scenario);
-    return good;
+    if (!plain)
+        return salvo_cli_usage("bench", "--scenario: %s: `scenario` is no line of such a file: one "
+                               "file holds it all", o->scenario);
+    return good ? CLI_OK : CLI_FAILED;
 }
 
-/* The command line with the scenario's words in front. */
-static char **expand(salvo_bench_options *o, int *argc, char **argv)
+/* The command line with the scenario's words in front; NULL with a status. */
+static char **expand(salvo_bench_options *o, int *argc, char **argv, int *status)
 {
     for (int i = 1; i < *argc; i++) {
         if (strncmp(argv[i], "--scenario=", 11) == 0)
@@ -252,7 +263,8 @@ static char **expand(salvo_bench_options *o, int *argc, char **argv)
         else if (strcmp(argv[i], "--scenario") == 0 && i + 1 < *argc)
             o->scenario = argv[i + 1];
     }
-    if (o->scenario && !read_scenario(o))
+    *status = o->scenario ? read_scenario(o) : CLI_OK;
+    if (*status != CLI_OK)
         return NULL;
     size_t count = (size_t)*argc + o->owned_count;
     char **words = salvo_cli_alloc((count + 1) * sizeof *words);
@@ -281,7 +293,7 @@ static int describe(salvo_bench_options *o)
     salvo_load *load = &o->load;
     char error[400];
     const char *option = "rate";
-    if (!take_time("duration", o->duration ? o->duration : "10s", 0.01, &load->duration_s) ||
+    if (!take_time("duration", o->duration ? o->duration : "10s", SHORTEST_S, &load->duration_s) ||
         !take_time("warmup", o->warmup ? o->warmup : "2s", 0, &load->warmup_s))
         return CLI_USAGE;
     load->seed = o->seed;
@@ -319,6 +331,22 @@ static int play_file(salvo_bench_options *o)
     return CLI_FAILED;
 }
 
+/* A trace that has not all: the load is lighter or shorter than what was recorded. */
+static void warn_of_trace(const salvo_bench_options *o)
+{
+    const salvo_load *l = &o->load;
+    char one_of[64] = "", lost[64] = "";
+    if (l->trace_one_of > 1)
+        snprintf(one_of, sizeof one_of, "; it holds one of %llu messages",
+                 (unsigned long long)l->trace_one_of);
+    if (l->trace_lost > 0)
+        snprintf(lost, sizeof lost, "; %llu messages were lost when it was recorded",
+                 (unsigned long long)l->trace_lost);
+    if (one_of[0] || lost[0] || l->trace_truncated)
+        salvo_cli_say("bench: %s is not all that was sent%s%s%s", o->trace, one_of, lost,
+                      l->trace_truncated ? "; its size cap ended it" : "");
+}
+
 static int play_trace(salvo_bench_options *o)
 {
     salvo_load *load = &o->load;
@@ -329,7 +357,7 @@ static int play_trace(salvo_bench_options *o)
                                "leave out --rate, --arrivals, --size, --keys, --schedule and "
                                "--until");
     if ((o->warmup && !take_time("warmup", o->warmup, 0, &load->warmup_s)) ||
-        (o->duration && !take_time("duration", o->duration, 0.01, &duration)))
+        (o->duration && !take_time("duration", o->duration, SHORTEST_S, &duration)))
         return CLI_USAGE;
     load->seed = o->seed;
     load->payload_text = o->payload ? o->payload : "random";
@@ -338,10 +366,53 @@ static int play_trace(salvo_bench_options *o)
         return CLI_FAILED;
     }
     load->duration_s -= load->warmup_s;
+    if (load->duration_s <= 0)
+        return salvo_cli_usage("bench", "--warmup: the trace is not as long");
+    if (load->duration_s < SHORTEST_S) /* messages of one moment have no rate: it is per second */
+        load->duration_s = 1;
     load->duration_s = duration < load->duration_s ? duration : load->duration_s;
-    if (load->duration_s > 0)
+    warn_of_trace(o);
+    return CLI_OK;
+}
+
+static bool of_consumed(const salvo_bench_bound *bound)
+{
+    return strcmp(bound->column, "consumed") == 0;
+}
+
+static int check_bounds(const salvo_bench_options *o)
+{
+    const salvo_load *load = &o->load;
+    for (size_t i = 0; i < o->fail_count && !o->consume; i++)
+        if (of_consumed(&o->fail_if[i]))
+            return salvo_cli_usage("bench", "--fail-if %s: without --consume nothing is read back",
+                                   o->fail_if[i].text);
+    if (!o->until_given)
         return CLI_OK;
-    return salvo_cli_usage("bench", "--warmup: the trace is not as long");
+    if (of_consumed(&o->until) && !o->consume)
+        return salvo_cli_usage("bench", "--until %s: without --consume nothing is read back",
+                               o->until.text);
+    if (load->step_count != 1)
+        return salvo_cli_usage("bench", "--until looks for one rate: give --rate without steps");
+    if (load->steps[0].rate < 1)
+        return salvo_cli_usage("bench", "--until tries whole rates from 1 message a second; --rate "
+                               "%s is less", load->rate_text);
+    if (o->start_at > 0)
+        return salvo_cli_usage("bench", "--start-at is for one run, --until makes several");
+    return CLI_OK;
+}
+
+/* What the target is and how it is measured: nothing is sent to it. */
+static int check_write(const salvo_bench_options *o)
+{
+    if (!o->write_schedule ||
+        !(o->settings.count || o->settings.file || o->existing || o->partitions || o->consume ||
+          o->drain_given || o->spin_given || o->start_at > 0 || o->until_given || o->fail_count ||
+          o->name || o->out || o->hdr))
+        return CLI_OK;
+    return salvo_cli_usage("bench", "--write-schedule sends nothing; leave out --broker, --set, "
+                           "--config, --existing, --partitions, --consume, --drain, --spin, "
+                           "--start-at, --until, --fail-if, --name, --out and --hdr");
 }
 
 static int check(const salvo_bench_options *o)
@@ -362,10 +433,10 @@ static int check(const salvo_bench_options *o)
 
 int salvo_bench_parse(int argc, char **argv, salvo_bench_options *o)
 {
-    int option, status = CLI_OK;
-    char **words = expand(o, &argc, argv);
+    int option, status;
+    char **words = expand(o, &argc, argv, &status);
     if (!words)
-        return CLI_FAILED;
+        return status;
     while (status == CLI_OK && (option = salvo_cli_getopt(argc, words, "bench", "r:b:s:o:qh",
                                                           options_table)) != -1) {
         if (option == 'h') {
@@ -385,7 +456,9 @@ int salvo_bench_parse(int argc, char **argv, salvo_bench_options *o)
     o->topics = o->topics < BENCH_TOPICS_MOST ? o->topics : BENCH_TOPICS_MOST;
     if (status == CLI_OK && o->scale > 0 && !o->trace)
         status = salvo_cli_usage("bench", "--scale is for --trace; use --rate");
-    return status == CLI_OK ? check(o) : status;
+    status = status == CLI_OK ? check(o) : status;
+    status = status == CLI_OK ? check_bounds(o) : status;
+    return status == CLI_OK ? check_write(o) : status;
 }
 
 void salvo_bench_options_free(salvo_bench_options *o)

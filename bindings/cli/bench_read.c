@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Reading back, for the column `consumed`: a thread a topic. A message is this run's when the
- * intended time in its first 8 bytes lies in the measured part.
+ * Reading back, for the column `consumed`: a thread a topic. A message is this run's when it has
+ * the run's mark, and counts when the intended time in its first 8 bytes lies in the measured part.
+ * One of less than 16 bytes has no room for the mark: the time alone decides.
  */
 #include "bench.h"
 #include "load_payload.h"
@@ -14,9 +15,13 @@
 static void note(salvo_bench_reader *r, const salvo_record *record)
 {
     salvo_bench_run *run = r->run;
-    if (record->value_len < 8 || !record->value)
+    const unsigned char *value = record->value;
+    if (record->value_len < SALVO_PAYLOAD_TIME_BYTES || !value)
         return;
-    uint64_t intended = salvo_payload_stamp_of(record->value) - run->start_unix_ns;
+    if (record->value_len >= SALVO_PAYLOAD_MARKED_BYTES &&
+        salvo_payload_stamp_of(value + SALVO_PAYLOAD_TIME_BYTES) != run->mark)
+        return;
+    uint64_t intended = salvo_payload_stamp_of(value) - run->start_unix_ns;
     if (intended < run->warmup_ns || intended >= run->warmup_ns + run->duration_ns)
         return;
     uint64_t now = salvo_load_now_ns() - run->start_ns;

@@ -45,6 +45,19 @@ static totals sum_up(salvo_bench_run *run)
     return t;
 }
 
+/* With what the trace says that it has not. */
+static void add_trace(json_t *load, const salvo_bench_options *o)
+{
+    const salvo_load *l = &o->load;
+    json_object_set_new(load, "trace", json_string(o->trace));
+    if (l->trace_one_of > 1)
+        json_object_set_new(load, "trace_one_of", json_integer((json_int_t)l->trace_one_of));
+    if (l->trace_lost > 0)
+        json_object_set_new(load, "trace_lost", json_integer((json_int_t)l->trace_lost));
+    if (l->trace_truncated)
+        json_object_set_new(load, "trace_truncated", json_true());
+}
+
 json_t *salvo_bench_load_json(const salvo_bench_options *o, int partitions)
 {
     const salvo_load *l = &o->load;
@@ -58,7 +71,7 @@ json_t *salvo_bench_load_json(const salvo_bench_options *o, int partitions)
     if (load && o->schedule)
         json_object_set_new(load, "schedule", json_string(o->schedule));
     if (load && o->trace)
-        json_object_set_new(load, "trace", json_string(o->trace));
+        add_trace(load, o);
     if (load && !o->write_schedule) /* which would not be the same twice */
         json_object_set_new(load, "topic", json_string(topic));
     return load;
@@ -170,6 +183,13 @@ static void add_rates(json_t *result, const salvo_bench_run *run, const totals *
     json_object_set_new(result, "cpu_ns_per_message", json_real(cpu_per_message(run, t)));
 }
 
+static const char *why_invalid(const salvo_bench_run *run, const totals *t)
+{
+    if (run->interrupted)
+        return "it was interrupted";
+    return t->offered == 0 ? "no message was due in the measured part" : NULL;
+}
+
 json_t *salvo_bench_result(salvo_bench_run *run)
 {
     const salvo_bench_options *o = run->options;
@@ -190,6 +210,9 @@ json_t *salvo_bench_result(salvo_bench_run *run)
         salvo_result_machine(run->clock), "ledger", ledger_json(run));
     if (!result)
         return NULL;
+    char id[20];
+    snprintf(id, sizeof id, "%016llx", (unsigned long long)run->mark);
+    json_object_set_new(result, "runs", json_pack("[s]", id));
     add_rates(result, run, &t);
     json_object_set_new(result, "columns", columns_json(run, &t));
     json_object_set_new(result, "stages", stages_json(run));
@@ -199,9 +222,9 @@ json_t *salvo_bench_result(salvo_bench_run *run)
                   salvo_result_histogram(run->before[BENCH_LATENESS], 0), "hiccups",
                   salvo_result_histogram(run->host.hiccups, 0), "steal_percent",
                   run->steal_percent, "cpu_ns_per_message", own_cpu_per_message(run, &t)));
-    json_object_set_new(result, "valid", json_boolean(!run->interrupted));
-    json_object_set_new(result, "invalid_because",
-                        run->interrupted ? json_string("it was interrupted") : json_null());
+    const char *why = why_invalid(run, &t);
+    json_object_set_new(result, "valid", json_boolean(!why));
+    json_object_set_new(result, "invalid_because", why ? json_string(why) : json_null());
     json_object_set_new(result, "over_time", over_time_json(run));
     salvo_result_judge(result);
     return result;

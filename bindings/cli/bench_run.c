@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #define OPEN_MS 10000u
@@ -29,6 +30,7 @@ static bool open_topics(salvo_bench_run *run)
             salvo_cli_say("bench: topic %s: %s", run->topic_names[i], salvo_last_error());
             return false;
         }
+        salvo_bench_topic_made(i);
         err = salvo_send_wait(run->producer, run->topics[i], &first, PRIME_MS, &report);
         if (err != 0) {
             salvo_cli_say("bench: topic %s: a first message did not arrive: %s",
@@ -190,6 +192,15 @@ static int play(salvo_bench_run *run, json_t **result)
     return !*result ? CLI_FAILED : run->interrupted ? CLI_INTERRUPTED : CLI_OK;
 }
 
+/* Processes that start together must not have the same. */
+static uint64_t draw_mark(void)
+{
+    uint64_t mark;
+    if (getrandom(&mark, sizeof mark, 0) != (ssize_t)sizeof mark)
+        mark = salvo_load_unix_ns() ^ (uint64_t)getpid() << 40;
+    return mark;
+}
+
 int salvo_bench_once(const salvo_bench_options *o, salvo_config *config, json_t **result)
 {
     static uint64_t runs;
@@ -202,6 +213,7 @@ int salvo_bench_once(const salvo_bench_options *o, salvo_config *config, json_t 
     run->options = o;
     run->config = config;
     run->id = ++runs;
+    run->mark = draw_mark();
     *result = NULL;
     int status = prepare(run) ? play(run, result) : CLI_FAILED;
     free_run(run);

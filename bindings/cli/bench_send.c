@@ -55,7 +55,7 @@ static void note(salvo_bench_slot *slot, const salvo_load_message *m, int err, u
 {
     salvo_bench_count(&slot->offered, 1);
     salvo_histogram_record(slot->columns[BENCH_CALL], call_ns, 1);
-    if (m->value_bytes >= 8)
+    if (m->value_bytes >= SALVO_PAYLOAD_TIME_BYTES)
         salvo_bench_count(&slot->stamped, 1);
     if (err != 0) {
         salvo_bench_count(&slot->refused, 1);
@@ -72,19 +72,30 @@ static uint64_t topic_of(const salvo_bench_run *run, const salvo_load_message *m
     return (m->topic == SALVO_LOAD_IN_TURN ? index : m->topic) % run->options->topics;
 }
 
+/* The mark is for who reads: without --consume the payload stays as it is. */
+static void stamp(const salvo_bench_run *run, unsigned char *value, const salvo_load_message *m)
+{
+    salvo_payload_stamp(value, run->start_unix_ns + m->at_ns);
+    if (run->options->consume && m->value_bytes >= SALVO_PAYLOAD_MARKED_BYTES)
+        salvo_payload_stamp(value + SALVO_PAYLOAD_TIME_BYTES, run->mark);
+}
+
 /* All is made ready before the due time, so that only the call follows it. */
 static bool send_one(salvo_bench_sender *s, const salvo_load_message *m, uint64_t index)
 {
     salvo_bench_run *run = s->run;
-    unsigned char saved[8], *value = salvo_payload_at(s->block, index, m->value_bytes);
-    bool stamped = m->value_bytes >= sizeof saved, measured = m->at_ns >= run->warmup_ns;
+    unsigned char saved[SALVO_PAYLOAD_MARKED_BYTES];
+    unsigned char *value = salvo_payload_at(s->block, index, m->value_bytes);
+    size_t kept = m->value_bytes < sizeof saved ? m->value_bytes : sizeof saved;
+    bool stamped = m->value_bytes >= SALVO_PAYLOAD_TIME_BYTES;
+    bool measured = m->at_ns >= run->warmup_ns;
     char key[12];
     salvo_message message = {.value = value, .value_len = m->value_bytes, .opaque = m->at_ns,
                              .key = m->key ? key : NULL, .key_len = key_text(m->key, key),
                              .report = 1};
     if (stamped) { /* the block must stay as it is for those whose values overlap */
-        memcpy(saved, value, sizeof saved);
-        salvo_payload_stamp(value, run->start_unix_ns + m->at_ns);
+        memcpy(saved, value, kept);
+        stamp(run, value, m);
     }
     uint64_t begin = salvo_pace_wait(&s->pace, m->at_ns, measured);
     if (begin == 0)
@@ -92,7 +103,7 @@ static bool send_one(salvo_bench_sender *s, const salvo_load_message *m, uint64_
     int err = salvo_send(run->producer, run->topics[topic_of(run, m, index)], &message);
     uint64_t end = salvo_pace_called(&s->pace, begin);
     if (stamped)
-        memcpy(value, saved, sizeof saved);
+        memcpy(value, saved, kept);
     if (measured)
         note(s->slot, m, err, end - begin, end - run->start_ns - m->at_ns, end);
     return true;
@@ -124,7 +135,7 @@ static uint64_t never_sent(salvo_bench_sender *s, const salvo_load_message *m)
     salvo_histogram_record(s->pace.lateness, late_ns, 1);
     salvo_bench_count(&s->slot->offered, 1);
     salvo_bench_count(&s->slot->refused, 1);
-    if (m->value_bytes >= 8)
+    if (m->value_bytes >= SALVO_PAYLOAD_TIME_BYTES)
         salvo_bench_count(&s->slot->stamped, 1);
     s->never_sent++;
     return late_ns;

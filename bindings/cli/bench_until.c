@@ -49,6 +49,12 @@ static verdict run_at(search *s, double rate)
     s->status = salvo_bench_once(s->o, s->config, &s->last);
     if (s->status != CLI_OK)
         return STOPPED;
+    if (json_number_value(json_object_get(s->last, "offered_per_s")) <= 0) {
+        salvo_cli_say("bench: --until: at %s messages/s none is due in the measured part; use a "
+                      "longer --duration", s->rate);
+        s->status = CLI_FAILED;
+        return STOPPED;
+    }
     bool holds = salvo_bench_bound_holds(&s->o->until, s->last, &ns);
     bool valid = json_is_true(json_object_get(s->last, "valid"));
     verdict v = holds ? KEEPS : valid ? BREAKS : GENERATOR;
@@ -65,7 +71,7 @@ static verdict try_rate(search *s, double rate)
 /* Brackets the limit: *low keeps the bound, *high does not. False: stopped, or no rate does. */
 static bool bracket(search *s, double *low, double *high)
 {
-    double rate = s->o->load.steps[0].rate;
+    double rate = floor(s->o->load.steps[0].rate + 0.5); /* whole ones are tried */
     verdict v = try_rate(s, rate);
     bool up = v == KEEPS;
     while (v != STOPPED) {
@@ -144,8 +150,6 @@ int salvo_bench_until(salvo_bench_options *o, salvo_config *config, json_t **res
 {
     search s = {.o = o, .config = config};
     double low = 0, high = SALVO_LOAD_RATE_MOST;
-    if (o->load.step_count != 1)
-        return salvo_cli_usage("bench", "--until looks for one rate: give --rate without steps");
     bool found = bracket(&s, &low, &high) && low > 0 && bisect(&s, &low, &high) &&
                  confirm(&s, &low);
     *result = s.last;

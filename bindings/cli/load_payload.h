@@ -26,7 +26,10 @@ static inline unsigned char *salvo_payload_at(unsigned char *block, uint64_t ind
     return block + index * 4099 % (SALVO_LOAD_BLOCK_BYTES - value_bytes);
 }
 
-/* The intended time travels in the first 8 bytes: Unix time in ns, little-endian. */
+/* The intended time travels in the first 8 bytes: Unix time in ns, little-endian. What is read
+ * back has its run's mark in the next 8, where it has as many. */
+enum { SALVO_PAYLOAD_TIME_BYTES = 8, SALVO_PAYLOAD_MARKED_BYTES = 16 };
+
 static inline void salvo_payload_stamp(unsigned char *value, uint64_t unix_ns)
 {
     for (int i = 0; i < 8; i++)

@@ -48,6 +48,8 @@ typedef struct salvo_load {
     json_t *file_header;
     uint16_t *file_topics; /* of each message of a trace */
     uint32_t file_topic_count;
+    uint64_t trace_one_of, trace_lost; /* a trace of one of so many messages, without so many */
+    bool trace_truncated;
 } salvo_load;
 
 /* A time in seconds, or with s, ms, m (minutes); up to a million seconds. */

@@ -65,6 +65,13 @@ static const char *take(salvo_load *load, const salvo_trace_record *r, double sc
     return NULL;
 }
 
+/* Each message has its gap: the last one is as long before the end as they are from each other. */
+static double length_s(uint64_t last_ns, uint64_t count)
+{
+    uint64_t gap_ns = count > 1 ? last_ns / (count - 1) : 0;
+    return (double)(last_ns + gap_ns + 1000) / 1e9;
+}
+
 bool salvo_load_open_trace(salvo_load *load, const char *path, double scale, char *error,
                            size_t error_size)
 {
@@ -84,12 +91,15 @@ bool salvo_load_open_trace(salvo_load *load, const char *path, double scale, cha
         }
     }
     load->file_topic_count = file.topic_count;
+    load->trace_one_of = file.one_of;
+    load->trace_lost = file.lost;
+    load->trace_truncated = file.truncated;
     salvo_trace_close(&file);
     if (got == 0 && load->file_messages == 0) {
         snprintf(error, error_size, "%s: it holds no messages", path);
         got = -1;
     }
-    load->duration_s = (double)(last_ns + 1000) / 1e9; /* the last one is within it */
+    load->duration_s = length_s(last_ns, load->file_messages);
     load->rate_text = load->arrivals_text = load->size_text = load->keys_text = "trace";
     return got == 0;
 }

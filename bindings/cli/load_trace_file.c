@@ -30,6 +30,7 @@ static const char *take_header(salvo_trace_file *t, char *header)
     bool known = json_integer_value(json_object_get(root, "version")) == 1;
     json_int_t one_of = json_integer_value(json_object_get(root, "one_of"));
     json_int_t lost = json_integer_value(json_object_get(root, "lost"));
+    t->truncated = json_is_true(json_object_get(root, "truncated"));
     size_t topics = json_array_size(json_object_get(root, "topics"));
     json_decref(root);
     t->one_of = one_of > 1 ? (uint64_t)one_of : 1;

@@ -25,6 +25,7 @@ typedef struct salvo_trace_file {
     uint32_t topic_count;
     uint64_t one_of;  /* 1: every message was recorded */
     uint64_t lost;    /* messages that were not */
+    bool truncated;   /* its size cap ended it */
     uint64_t count;   /* given so far */
     uint64_t last_ns;
 } salvo_trace_file;

@@ -6,6 +6,7 @@
 #include "cli.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,14 +70,43 @@ static void unknown_option(const char *command, const char *given, const struct 
         salvo_cli_usage(command, "unknown option `--%.*s`", (int)len, start);
 }
 
+/* The begin of a long option's name, which getopt_long would take for it. Commands look for some
+ * options before all are read, by their whole names: a shorter one would be taken and do nothing.
+ * True after a printed error that names what it may mean. */
+static bool abbreviated(const char *command, const char *word, const struct option *options)
+{
+    char names[512] = "";
+    const char *given = word + 2;
+    size_t len = strcspn(given, "=");
+    if (strncmp(word, "--", 2) != 0 || len == 0)
+        return false;
+    for (; options->name; options++) {
+        size_t used = strlen(names);
+        if (strncmp(options->name, given, len) != 0)
+            continue;
+        if (options->name[len] == '\0')
+            return false;
+        snprintf(names + used, sizeof names - used, "%s`--%s`", used ? ", " : "", options->name);
+    }
+    if (names[0] != '\0')
+        salvo_cli_usage(command, "option `--%.*s` is not written out; it may be %s", (int)len,
+                        given, names);
+    return names[0] != '\0';
+}
+
 int salvo_cli_getopt(int argc, char **argv, const char *command, const char *letters,
                      const struct option *options)
 {
     char text[64] = ":"; /* tells a missing argument from an unknown option */
+    int index = -1;
     strncat(text, letters, sizeof text - 2);
     opterr = 0;
     int at = optind;
-    int option = getopt_long(argc, argv, text, options, NULL);
+    int option = getopt_long(argc, argv, text, options, &index);
+    bool apart = index >= 0 && optarg != NULL && optarg == argv[optind - 1]; /* from its value */
+    bool named = index >= 0 || option == ':' || option == '?';
+    if (named && abbreviated(command, argv[optind - (apart ? 2 : 1)], options))
+        return '?';
     if (option == ':') {
         salvo_cli_usage(command, "option `%s` needs a value", argv[optind - 1]);
         return '?';

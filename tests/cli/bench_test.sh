@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
+# shellcheck disable=SC2016 # the backticks are the messages' own
 # salvo bench: the account of a run, what a stall looks like, files that it writes and plays,
 # bounds, merging, comparing; usage. With a server in SALVO_TEST_KAFKA, SALVO_TEST_REDIS or
 # SALVO_TEST_RABBITMQ also that a run's topics are gone afterwards.
@@ -146,6 +147,10 @@ for i in range(2000): # 14 of 20 for the first, 5 for the second
     topic = 0 if i % 20 < 14 else 1 if i % 20 < 19 else 2
     three += struct.pack('<QIIHHI', i * 1000000, 50, 0, topic, 0, 0)
 open('three.trace', 'wb').write(three)
+lossy = trace[:4096].replace(b'"records"', b'"one_of": 4, "lost": 7, "truncated": true, "records"')
+open('lossy.trace', 'wb').write(lossy.rstrip().ljust(4095) + b'\n' + trace[4096:4096 + 24 * 100])
+for count in 1, 10:
+    open(f'moment-{count}.trace', 'wb').write(trace[:4096] + records[0] * count)
 PY
 bench --trace t.trace --scale 2 --warmup 200ms --out t.json
 status_is 0
@@ -168,25 +173,76 @@ is t.json load.topics 2
 bench --trace a.json
 status_is 1
 err_has 'not a trace'
+bench --trace lossy.trace --out t.json
+status_is 0
+err_lines 1
+err_has 'it holds one of 4 messages; 7 messages were lost when it was recorded; its size cap ended'
+is t.json load.trace_one_of 4
+is t.json load.trace_lost 7
+is t.json load.trace_truncated True
+for count in 1 10; do # at one moment: that many in a second, not in a microsecond
+    bench --trace "moment-$count.trace" --out t.json
+    status_is 0
+    is t.json offered_per_s "$count.0"
+done
 
 # --- scenario, merge, compare --------------------------------------------------------------------
 printf '# a test\nrate = 1k\nduration=1s\nwarmup = 0\nset = linger_us=100\nname = from a file\n' >f
-bench --scenario f --rate 300 --out b.json
+at=$(($(date +%s) + 2))
+"$program" bench --quiet --broker memory --scenario f --seed 2 --start-at "$at" --out c.json \
+    >/dev/null 2>&1 &
+bench --scenario f --rate 300 --start-at "$at" --out b.json
 status_is 0
+wait "$!" || fail "the process beside it failed"
 is b.json columns.call.count 300
 is b.json name 'from a file'
 is b.json settings.linger_us 100
-bench --scenario f --seed 2 --out c.json
-status_is 0
 printf 'rote = 1k\n' >bad
 bench --scenario bad
 status_is 2
 err_has 'did you mean'
+printf 'rate = 1k\nscenario = f\n' >bad
+bench --scenario bad
+status_is 2
+err_lines 1
+err_has 'bad: `scenario` is no line of such a file'
 run bench merge --out m.json b.json c.json
 status_is 0
 is m.json columns.acknowledged.count 1300
 is m.json processes 2
 is m.json ledger.offered 1300
+python3 - <<'PY'
+import json
+def write(name, **changes):
+    result = json.load(open('c.json'))
+    result['runs'] = [name]
+    for path, value in changes.items():
+        *parts, last = path.split('__')
+        at = result
+        for part in parts:
+            at = at[part]
+        at[last] = value
+    json.dump(result, open(name + '.json', 'w'))
+write('broker', broker='kafka')
+write('size', load__size='200')
+write('setting', settings__linger_us='7')
+write('more', settings__batch_bytes='70000')
+write('long', duration_s=2.0)
+write('late', started_at='2030-01-31T12:00:00Z')
+PY
+for wrong in broker:'broker is "memory" in b.json and "kafka" in broker.json' \
+    size:'load.size is "100" in b.json and "200" in size.json' \
+    setting:'settings.linger_us is "100" in b.json and "7" in setting.json' \
+    more:'settings.batch_bytes is not set in b.json and "70000" in more.json' \
+    long:'duration_s is 1.0 in b.json and 2.0 in long.json' late:'s apart, and last 1 s' \
+    b:'b.json and b.json are the same run' m:'b.json and m.json are the same run'; do
+    run bench merge --out w.json b.json "${wrong%%:*}.json"
+    status_is 1
+    out_empty
+    err_lines 1
+    err_has "${wrong#*:}"
+done
+[ ! -e w.json ] || fail "a merged result was written"
 run bench compare a.json a.json
 status_is 0
 out_has '^acknowledged p99 .* to '
@@ -194,6 +250,23 @@ run bench compare c.json,c.json,c.json c.json,c.json,c.json
 out_has 'acknowledged p99 .* 1.000 +1.000 to 1.000  no difference shown'
 run bench compare a.json x.schedule
 status_is 1
+
+# --- nothing measured: that is no result ---------------------------------------------------------
+bench --rate 1 --warmup 500ms --duration 100ms --out zero.json
+status_is 0
+out_has '^INVALID: no message was due in the measured part'
+is zero.json valid False
+for pair in 'zero.json a.json' 'a.json zero.json'; do
+    # shellcheck disable=SC2086
+    run bench compare $pair
+    status_is 1
+    out_empty
+    err_has 'zero.json: no message was measured'
+done
+bench --until 'p99<1s' --rate 1 --warmup 500ms --duration 100ms
+status_is 1
+err_lines 1
+err_has 'at 1 messages/s none is due in the measured part'
 
 # --- bounds --------------------------------------------------------------------------------------
 # One message in flight that takes 20 ms: some 50 messages a second, for a while a few more. On a
@@ -216,25 +289,42 @@ err_has 'no rate keeps p50<1ns'
 # --- usage and files that cannot be written ---------------------------------------------------
 for wrong in '--rate x' '--size 9-3' '--keys a' '--payload pdf' '--arrivals now' '--until p99>1ms' \
     '--fail-if p99<1ms' '--fail-if pelf.p99>1ms' '--duration 0' '--threads 0' '--size 4 --consume' \
-    '--until p99<1ms --rate 1k:1s,2k:1s' 'more' '--start-at noon'; do
+    '--until p99<1ms --rate 1k:1s,2k:1s' 'more' '--start-at noon' '--until p99<1ms --rate 0.5' \
+    '--until p99<1ms --start-at 5' '--until consumed.p99<1ms' '--fail-if consumed.p99>1ms'; do
     # words are wanted
     # shellcheck disable=SC2086
     bench $wrong
     status_is 2
     err_lines 1
 done
+for wrong in '--until p99<1ms' '-b null' '--consume' '--fail-if p99>1ms' '--out x' '--hdr x' \
+    '-s linger_us=1' '--existing t' '--partitions 2' '--drain 1' '--start-at 5'; do
+    # shellcheck disable=SC2086
+    run bench --write-schedule z.schedule $wrong
+    status_is 2
+    err_lines 1
+    err_has '--write-schedule sends nothing; leave out'
+done
+[ ! -e z.schedule ] || fail "a schedule was written"
 bench --out /nonexistent/x
 status_is 1
 err_lines 1
 err_has 'cannot write /nonexistent/x'
 bench --hdr /nonexistent/x
 status_is 1
-bench --rate 10 --duration 100ms --write-schedule /nonexistent/x
+run bench --rate 10 --duration 100ms --write-schedule /nonexistent/x
 status_is 1
 err_has 'cannot write /nonexistent/x'
 run bench --help
 status_is 0
 out_has '--until'
+
+# --- a broker that is not there: nothing was made, nothing is removed ---------------------------
+run bench --quiet --broker redis -s redis_url=redis://127.0.0.1:1/0
+status_is 1
+err_has '127.0.0.1:1 is not to be reached'
+grep -q 'could not be removed' err && fail "it looks for topics that it did not make"
+[ "$(wc -l <err)" -le 2 ] || fail "more than two lines for a broker that is not there"
 
 # --- topics go --------------------------------------------------------------------------------
 gone() { # BROKER KEY ADDRESS
@@ -270,6 +360,23 @@ if [ -n "${SALVO_TEST_REDIS:-}" ] && command -v redis-cli >/dev/null; then
     for want in 0:1401 1:501 2:101; do
         redis-cli -u "$SALVO_TEST_REDIS" xlen "bench-three-${want%:*}" >out
         out_has "^${want#*:}\$" # each in the topic that it had, after a first one
+    done
+fi
+if [ -n "${SALVO_TEST_REDIS:-}" ]; then # two processes read one topic: each counts its own
+    at=$(($(date +%s) + 2))
+    for rate in 300 500; do
+        "$program" bench --quiet --broker redis -s "redis_url=$SALVO_TEST_REDIS" --rate "$rate" \
+            --duration 1s --warmup 0 --consume --existing bench-test-shared --start-at "$at" \
+            --out "shared-$rate.json" >/dev/null 2>err &
+        pids[rate]=$!
+    done
+    for rate in 300 500; do
+        wait "${pids[rate]}" || fail "a process failed"
+        python3 - "shared-$rate.json" "$rate" <<'PY' || fail "not its own messages"
+import json, sys
+consumed = json.load(open(sys.argv[1]))['columns']['consumed']
+assert consumed['infinite'] == 0 and consumed['count'] == int(sys.argv[2]), consumed['count']
+PY
     done
 fi
 gone kafka kafka_bootstrap_servers "${SALVO_TEST_KAFKA:-}"

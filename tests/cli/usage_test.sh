@@ -23,6 +23,9 @@ wrong 'see salvo consume --help' consume --topc x -t y
 wrong 'unknown option `-z`' produce -z
 wrong '`--topic` needs a value' produce --topic
 wrong '`--json` takes no value' produce --json=1
+wrong '`--scen` is not written out; it may be `--scenario`' bench --scen /nonexistent
+wrong '`--broker-mod` is not written out' plan --rate 1k --broker-mod /nonexistent
+wrong 'it may be `--key-field`, `--key-delimiter`' produce --ke=x
 wrong '--rate: `fast` is not a whole number from 1' produce --rate fast
 wrong '--threads: `65` is not a whole number from 1 to 64' produce --threads 65
 wrong '--partition: `-1`' produce --partition=-1
