@@ -21,7 +21,8 @@ typedef struct salvo_trace {
     size_t count, room, most;    /* most: more are not kept */
     char *topics[TRACE_TOPICS];
     size_t topic_count;
-    uint64_t started_at_ms, lost, max_bytes, resolution_ns, threads;
+    uint64_t started_at_ms, lost, max_bytes;
+    uint64_t resolution_ns; /* of the times, before the scale */
     double scale;
     bool truncated;
 } salvo_trace;

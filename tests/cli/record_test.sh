@@ -49,6 +49,7 @@ see t.salvo '2000 < len(r) < 4500 and h["topics"][0].startswith("salvo-bench-")'
 see t.salvo 'all(50 <= x[1] <= 500 and x[2] != 0 and 1 <= x[4] <= 2 and x[5] == 0 for x in r)'
 see t.salvo 'len({x[2] for x in r}) == 10 and r[0][0] == 0'
 see again.salvo 'len(r) > 500'
+see t.salvo '1 <= h["resolution_ns"] < 1000 and "threads" not in h'
 # Another recording, another salt: the same ten keys are other hashes.
 python3 - <<'PY' || fail "keys of two recordings can be compared"
 import gzip, struct
@@ -77,6 +78,7 @@ run record --dir "$dir" --out blocked.salvo --seconds 4 "$load"
 status_is 0
 kill "$load" && wait "$load"
 see blocked.salvo '300000 < max(x[5] for x in r if x[5] < 0xfffffffe) < 5000000'
+see blocked.salvo 'h["resolution_ns"] == 1000' # for how long is noted in us
 
 # --- the cap -------------------------------------------------------------------------------------
 start -b null --rate 50k --keys 1000 --size 10-900 --duration 6s
@@ -98,6 +100,25 @@ run record --from-csv c.csv --out c.salvo --scale 2
 status_is 0
 see c.salvo '[x[0] for x in r] == [0, 250000, 500000] and [x[1] for x in r] == [100, 300, 200]'
 see c.salvo 'r[0][2] == r[1][2] != r[2][2] and h["topics"] == ["orders", "even,ts \"q\""]'
+see c.salvo 'h["resolution_ns"] == 50000' # 0.5 ms has a tenth, at twice the speed
+while read -r name time step; do
+    printf '%s,bytes\n3,1\n%s,2\n' "$name" "$time" >step.csv
+    run record --from-csv step.csv --out step.salvo
+    status_is 0
+    see step.salvo "h['resolution_ns'] == $step"
+done <<'STEPS'
+at_s 4 1000000000
+at_ms 4 1000000
+at_ms 1.25 10000
+at_us 4.50 10
+at_ns 4 1
+at_ns 4.5 1
+at_s 4.5e-05 1000
+STEPS
+printf 'at_s,bytes\n1699999999.123456789,1\n1699999999.123456790,1\n' >since-1970.csv
+run record --from-csv since-1970.csv --out since-1970.salvo
+status_is 0
+see since-1970.salvo '[x[0] for x in r] == [0, 1]'
 while IFS='|' read -r text told; do
     printf '%b' "$text" >bad.csv
     run record --from-csv bad.csv --out bad.salvo
