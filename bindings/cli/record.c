@@ -12,9 +12,11 @@
 
 #include <salvo/tape.h>
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define MS UINT64_C(1000000)
@@ -108,7 +110,7 @@ static int parse(int argc, char **argv, recording *r)
         r->who = argv[optind++];
     if (optind < argc)
         return salvo_cli_usage("record", "unexpected argument `%s`", argv[optind]);
-    if (r->out == NULL)
+    if (r->out == NULL || *r->out == '\0')
         return salvo_cli_usage("record", "where to? --out FILE");
     if (r->csv != NULL && r->who != NULL)
         return salvo_cli_usage("record", "--from-csv and `%s` exclude each other", r->who);
@@ -325,18 +327,33 @@ static int record(recording *r)
     return 0;
 }
 
-static bool writable(const char *path)
+static int unwritable(const char *path, const char *why)
 {
-    char part[4096];
-    snprintf(part, sizeof part, "%s.part", path);
+    salvo_cli_say("record: cannot write %s: %s", path, why);
+    return CLI_FAILED;
+}
+
+/* Before a recording that nobody can repeat: whatever would fail at its end. 0, or a status. */
+static int check_out(const char *path, const char *csv)
+{
+    char part[TRACE_PATH];
+    struct stat st, source;
+    if (!salvo_trace_part(path, part))
+        return unwritable(path, "the path is too long");
+    bool there = stat(path, &st) == 0;
+    if (there && S_ISDIR(st.st_mode))
+        return unwritable(path, "it is a directory; name a file");
+    if (there && !S_ISREG(st.st_mode))
+        return unwritable(path, "it is no regular file");
+    if (there && csv != NULL && stat(csv, &source) == 0 && source.st_dev == st.st_dev &&
+        source.st_ino == st.st_ino)
+        return unwritable(path, "it is what --from-csv reads");
     FILE *file = fopen(part, "we");
-    if (file == NULL) {
-        salvo_cli_say("record: cannot write %s: %m", path);
-        return false;
-    }
+    if (file == NULL)
+        return unwritable(path, strerror(errno));
     fclose(file);
     unlink(part);
-    return true;
+    return 0;
 }
 
 static void tell(const recording *r)
@@ -360,7 +377,7 @@ static int run(int argc, char **argv)
     r.trace.started_at_ms = salvo_load_unix_ns() / MS;
     r.trace.most = (size_t)(r.trace.max_bytes / TRACE_RECORD * RAW_PER_BYTE);
     if (status == 0)
-        status = writable(r.out) ? 0 : CLI_FAILED;
+        status = check_out(r.out, r.csv);
     if (status == 0)
         status = r.csv != NULL ? salvo_trace_from_csv(&r.trace, r.csv) : record(&r);
     if (status == 0) {

@@ -159,12 +159,17 @@ static int write_once(salvo_trace *t, const char *path, bool cut, size_t *writte
     return CLI_FAILED;
 }
 
+bool salvo_trace_part(const char *path, char part[TRACE_PATH])
+{
+    int n = snprintf(part, TRACE_PATH, "%s.part", path);
+    return n >= 0 && n < TRACE_PATH;
+}
+
 int salvo_trace_write(salvo_trace *t, const char *path)
 {
-    char part[4096];
+    char part[TRACE_PATH];
     size_t written = 0;
-    int n = snprintf(part, sizeof part, "%s.part", path);
-    if (n < 0 || (size_t)n >= sizeof part) {
+    if (!salvo_trace_part(path, part)) {
         salvo_cli_say("record: the path is too long");
         return CLI_FAILED;
     }

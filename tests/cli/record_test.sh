@@ -146,8 +146,27 @@ err_has 'no running producer is '
 run record --from-csv c.csv --out /nonexistent/x
 status_is 1
 err_has 'cannot write /nonexistent/x'
+mkdir folder
+start -b null --rate 100 --duration 3s
+run record --dir "$dir" --out folder --seconds 100 "$load" # at once, not when it was recorded
+status_is 1
+err_lines 1
+err_has 'cannot write folder: it is a directory'
+kill "$load" && wait "$load"
+run record --from-csv c.csv --out folder
+status_is 1
+err_has 'cannot write folder: it is a directory'
+run record --from-csv c.csv --out c.csv
+status_is 1
+err_has 'it is what --from-csv reads'
+run record --from-csv c.csv --out /dev/null
+status_is 1
+err_has 'no regular file'
+run record --from-csv c.csv --out "$(printf 'x/%.0s' $(seq 3000))"
+status_is 1
+err_has 'the path is too long'
 for wrong in '' '--out x --seconds 0' '--out x --max-bytes 5' '--out x --scale 0' '--out x a b' \
-    '--out x --from-csv c.csv 12'; do
+    '--out x --from-csv c.csv 12' '--out='; do
     # words are wanted
     # shellcheck disable=SC2086
     run record $wrong
