@@ -40,7 +40,7 @@ static const char help[] =
     "      --scale X        write times divided by X: X times as fast\n"
     "      --from-csv FILE  make a trace of a file with columns at_s (or at_ms, at_us, at_ns),\n"
     "                       bytes, and optionally key, key_bytes, topic, fate; - for standard\n"
-    "                       input\n"
+    "                       input. Not with --seconds, --dir\n"
     "      --dir DIR        the producers' stats_dir, where it is not the default\n"
     "  -q, --quiet          no progress\n";
 
@@ -50,6 +50,7 @@ typedef struct recording {
     const char *out, *csv, *directory, *who;
     double seconds;
     bool quiet;
+    const char *live_only; /* an option that CSV has no use for */
     salvo_trace trace;
     salvo_tape_entry *held; /* word of blocked messages */
     size_t held_count, held_room;
@@ -63,8 +64,9 @@ static bool take(recording *r, int option)
     case 'o': r->out = optarg; return true;
     case 'q': r->quiet = true; return true;
     case OPT_CSV: r->csv = optarg; return true;
-    case OPT_DIR: r->directory = optarg; return true;
+    case OPT_DIR: r->directory = optarg; r->live_only = "--dir"; return true;
     case OPT_SECONDS:
+        r->live_only = "--seconds";
         if (salvo_load_seconds(optarg, &end, &r->seconds) && *end == '\0' && r->seconds > 0)
             return true;
         salvo_cli_usage("record", "--seconds: `%s` is not a time such as 60 or 10m", optarg);
@@ -114,6 +116,9 @@ static int parse(int argc, char **argv, recording *r)
         return salvo_cli_usage("record", "where to? --out FILE");
     if (r->csv != NULL && r->who != NULL)
         return salvo_cli_usage("record", "--from-csv and `%s` exclude each other", r->who);
+    if (r->csv != NULL && r->live_only != NULL)
+        return salvo_cli_usage("record", "%s is for a running producer, not for --from-csv",
+                               r->live_only);
     return 0;
 }
 

@@ -16,6 +16,8 @@
 #include <sys/random.h>
 
 enum { FIELDS = 32, LINE_BYTES = 65536 };
+#define BLANKS " \t"
+#define BYTE_ORDER_MARK "\xef\xbb\xbf"
 #define TIME_MOST (UINT64_C(1) << 62)
 
 enum { AT_NS, AT_US, AT_MS, AT_S, BYTES, KEY, KEY_BYTES, TOPIC, FATE, COLUMNS };
@@ -33,29 +35,35 @@ static int bad(const csv *c, const char *what, const char *text)
     return CLI_FAILED;
 }
 
-/* In place: fields may stand in double quotes. How many; more than FIELDS: -1. */
+static char *trimmed(char *from, char *to)
+{
+    while (to > from && strchr(BLANKS, to[-1]) != NULL)
+        to--;
+    return to;
+}
+
+/* In place: fields may stand in double quotes; blanks around one are no part of it. How many; more
+ * than FIELDS: -1. */
 static int cut(char *line, char *fields[FIELDS])
 {
     int n = 0;
     line[strcspn(line, "\r\n")] = '\0';
     for (char *at = line; n < FIELDS; at++) {
-        char *to = at;
-        bool quoted = *at == '"';
+        at += strspn(at, BLANKS);
+        char *to = at, *open_end = at; /* blanks from here on are outside of quotes */
         fields[n++] = at;
-        at += quoted;
-        while (*at != '\0' && (quoted || *at != ',')) {
-            if (quoted && *at == '"') {
-                if (at[1] != '"') {
-                    quoted = false;
-                    at++;
-                    continue;
-                }
-                at++;
+        if (*at == '"') {
+            for (at++; *at != '\0' && (*at != '"' || at[1] == '"'); at++) {
+                at += *at == '"';
+                *to++ = *at;
             }
-            *to++ = *at++;
+            at += *at == '"';
+            open_end = to;
         }
+        while (*at != '\0' && *at != ',')
+            *to++ = *at++;
         bool end = *at == '\0';
-        *to = '\0';
+        *trimmed(open_end, to) = '\0';
         if (end)
             return n;
     }
@@ -67,7 +75,8 @@ static int read_names(csv *c, char *line)
     static const char *const names[COLUMNS] = {"at_ns", "at_us", "at_ms", "at_s", "bytes", "key",
                                                "key_bytes", "topic", "fate"};
     char *fields[FIELDS];
-    int n = cut(line, fields), times = 0;
+    bool marked = strncmp(line, BYTE_ORDER_MARK, 3) == 0; /* as spreadsheets do */
+    int n = cut(marked ? line + 3 : line, fields), times = 0;
     for (int k = 0; k < COLUMNS; k++) {
         c->place[k] = -1;
         for (int i = 0; i < n; i++)
@@ -77,8 +86,11 @@ static int read_names(csv *c, char *line)
     }
     if (n > 0 && times == 1 && c->place[BYTES] >= 0)
         return 0;
-    return bad(c, "the first line names columns: one of at_ns, at_us, at_ms, at_s, and bytes; "
-               "this begins with", n > 0 ? fields[0] : "");
+    return bad(c, n < 0         ? "more than 32 columns, beginning with"
+                  : times == 0  ? "names none of at_ns, at_us, at_ms, at_s, but begins with"
+                  : times > 1   ? "names more than one of at_ns, at_us, at_ms, at_s; begins with"
+                                : "names no column bytes; begins with",
+               fields[0]);
 }
 
 static bool whole(const char *text, uint64_t most, uint64_t *out)

@@ -119,6 +119,13 @@ printf 'at_s,bytes\n1699999999.123456789,1\n1699999999.123456790,1\n' >since-197
 run record --from-csv since-1970.csv --out since-1970.salvo
 status_is 0
 see since-1970.salvo '[x[0] for x in r] == [0, 1]'
+# As spreadsheets and people write it: a byte order mark, blanks around fields.
+printf '\xef\xbb\xbf"at_ms" , bytes ,topic, key\t\r\n 1 , 20 , "a, b " ,\r\n' >wide.csv
+printf '2,\t30 , a , k \r\n' >>wide.csv
+run record --from-csv wide.csv --out wide.salvo
+status_is 0
+see wide.salvo '[x[:2] for x in r] == [(0, 20), (1000000, 30)] and h["topics"] == ["a, b ", "a"]'
+see wide.salvo 'r[0][2] == 0 and r[1][2] != 0 and r[1][4] == 1'
 while IFS='|' read -r text told; do
     printf '%b' "$text" >bad.csv
     run record --from-csv bad.csv --out bad.salvo
@@ -127,8 +134,9 @@ while IFS='|' read -r text told; do
     err_has "$told"
     [ ! -e bad.salvo ] || fail "a trace of bad input"
 done <<'BAD'
-time,bytes\n1,2\n|line 1
-at_s,at_ms,bytes\n1,1,2\n|line 1
+time,bytes\n1,2\n|line 1: names none of at_ns, at_us, at_ms, at_s, but begins with `time`
+at_s,at_ms,bytes\n1,1,2\n|line 1: names more than one of
+at_s,size\n1,2\n|line 1: names no column bytes
 at_s,bytes\n1,2\nx,3\n|line 3: not a time
 at_s,bytes\n-1,2\n|line 2: not a time
 at_s,bytes\n1,-2\n|line 2: not a number of bytes
@@ -166,7 +174,8 @@ run record --from-csv c.csv --out "$(printf 'x/%.0s' $(seq 3000))"
 status_is 1
 err_has 'the path is too long'
 for wrong in '' '--out x --seconds 0' '--out x --max-bytes 5' '--out x --scale 0' '--out x a b' \
-    '--out x --from-csv c.csv 12' '--out='; do
+    '--out x --from-csv c.csv 12' '--out=' \
+    '--out x --from-csv c.csv --seconds 5' '--out x --from-csv c.csv --dir .'; do
     # words are wanted
     # shellcheck disable=SC2086
     run record $wrong
