@@ -375,6 +375,22 @@ static void tell(const recording *r)
                   (unsigned long long)t->lost, t->truncated ? "; cut by --max-bytes" : "");
 }
 
+/* Also with --quiet: what is planned from such a trace is off. */
+static void warn(const recording *r)
+{
+    const salvo_trace *t = &r->trace;
+    if (t->lost != 0)
+        salvo_cli_say("record: %llu of %llu messages came too fast to be recorded: record again "
+                      "with a core free for it, or plan with --scale %.2f",
+                      (unsigned long long)t->lost, (unsigned long long)(t->count + t->lost),
+                      1.0 + (double)t->lost / (double)t->count);
+    if (t->truncated)
+        salvo_cli_say("record: --max-bytes %llu was full after %.1f s; what came later is not in "
+                      "it: raise it%s", (unsigned long long)t->max_bytes,
+                      (double)t->list[t->count - 1].at_ns / 1e9,
+                      r->csv == NULL ? ", or record fewer --seconds" : "");
+}
+
 static int run(int argc, char **argv)
 {
     recording r = {.seconds = 60, .trace = {.max_bytes = 64000000, .scale = 1}};
@@ -391,6 +407,8 @@ static int run(int argc, char **argv)
     }
     if (status == 0 && !r.quiet)
         tell(&r);
+    if (status == 0)
+        warn(&r);
     free(r.held);
     salvo_trace_free(&r.trace);
     return status < 0 ? CLI_OK : status;

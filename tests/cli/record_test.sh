@@ -85,9 +85,26 @@ start -b null --rate 50k --keys 1000 --size 10-900 --duration 6s
 run record --dir "$dir" --out cap.salvo --seconds 5 --max-bytes 100k "$load"
 status_is 0
 err_has 'cut by --max-bytes'
+err_has '--max-bytes 100000 was full after '
+err_has 'raise it, or record fewer --seconds'
+err_lines 2
 kill "$load" && wait "$load"
 [ "$(stat -c %s cap.salvo)" -le 100000 ] || fail "larger than its cap"
 see cap.salvo 'h["truncated"] and len(r) > 1000'
+
+# --- a recorder that is too slow ------------------------------------------------------------------
+start -b null --rate 100k --duration 6s
+"$program" record --quiet --dir "$dir" --out lost.salvo --seconds 4 "$load" 2>err &
+recorder=$!
+sleep 0.7
+kill -STOP "$recorder"
+sleep 2
+kill -CONT "$recorder"
+wait "$recorder" || fail "no recording"
+kill "$load" && wait "$load"
+see lost.salvo 'h["lost"] > 0'
+err_has 'came too fast to be recorded: record again with a core free for it, or plan with --scale'
+err_lines 1
 
 # --- CSV --------------------------------------------------------------------------------------
 cat >c.csv <<'CSV'
