@@ -181,9 +181,10 @@ static int load(salvo_probing *p)
 static int measure(salvo_probing *p, const char *topic)
 {
     salvo_probing_progress(p, "connecting");
-    if (salvo_probe_open(p->config, topic, OPEN_MS, &p->probe) != 0) {
+    int err = salvo_probe_open(p->config, topic, OPEN_MS, &p->probe);
+    if (err != 0) {
         salvo_cli_say("probe: %s", salvo_last_error());
-        return CLI_FAILED;
+        return err == SALVO_ERR_INVALID ? CLI_USAGE : CLI_FAILED; /* the topic's name, a setting */
     }
     p->driver = salvo_probe_driver(p->probe);
     p->partitions = salvo_probe_partitions(p->probe);

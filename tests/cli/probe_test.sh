@@ -55,6 +55,14 @@ for wrong in '--seconds 1' '--max-rate x' '--size 0' '--brokers 0' '--payload pd
     status_is 2
     err_lines 1
 done
+for broker in null memory 'redis -s redis_url=redis://127.0.0.1:1/0'; do # as `salvo bench`
+    # words are wanted
+    # shellcheck disable=SC2086
+    probe -b $broker --topic 'bad topic'
+    status_is 2
+    err_lines 1
+    err_has 'topic "bad topic": allowed are'
+done
 run probe --help
 status_is 0
 out_has '--max-rate'
