@@ -34,7 +34,8 @@ static const char help[] =
     "      --config FILE    instead of ./core.toml\n"
     "      --topic T        use it and keep it: one with production's partitions. Default: a\n"
     "                       topic of its own, made by the broker, removed afterwards\n"
-    "      --max-rate RATE  where the ramp ends at the latest: 80000, 80k, 1.5M\n"
+    "      --max-rate RATE  where the ramp ends at the latest: 80000, 80k, 1.5M; at least\n"
+    "                       7200 divided by --seconds\n"
     "      --size N         bytes of a message in the ramp; default 100\n"
     "      --payload WHAT   random (default), text, ratio:R (compressible so), file:PATH\n"
     "      --brokers N      of the cluster; the driver cannot tell. Default 1\n"
@@ -67,11 +68,11 @@ static bool take_rate(const char *text, uint64_t *out)
 {
     const char *end;
     double rate;
-    if (salvo_load_number(text, &end, &rate) && *end == '\0' && rate >= 10 && rate <= 1e8) {
+    if (salvo_load_number(text, &end, &rate) && *end == '\0' && rate >= 1 && rate <= 1e8) {
         *out = (uint64_t)rate;
         return true;
     }
-    salvo_cli_usage("probe", "--max-rate: `%s` is not a rate from 10 to 100M, such as 80k", text);
+    salvo_cli_usage("probe", "--max-rate: `%s` is not a rate up to 100M, such as 80k", text);
     return false;
 }
 
@@ -104,6 +105,11 @@ static bool take(salvo_probing *p, int option)
     return good;
 }
 
+static uint64_t ramp_ns(const salvo_probing *p)
+{
+    return p->seconds * SECOND * 3 / 10;
+}
+
 static int parse(int argc, char **argv, salvo_probing *p)
 {
     static const struct option options[] = {
@@ -128,6 +134,11 @@ static int parse(int argc, char **argv, salvo_probing *p)
     }
     if (optind < argc)
         return salvo_cli_usage("probe", "unexpected argument `%s`", argv[optind]);
+    uint64_t least = salvo_probing_least_rate(ramp_ns(p));
+    if (p->max_rate != 0 && p->max_rate < least)
+        return salvo_cli_usage("probe", "--max-rate: %llu is too low for a ramp in --seconds %llu: "
+                               "from %llu on, or more seconds", (unsigned long long)p->max_rate,
+                               (unsigned long long)p->seconds, (unsigned long long)least);
     return 0;
 }
 
@@ -199,7 +210,7 @@ static int measure(salvo_probing *p, const char *topic)
     if (status == 0)
         status = salvo_probing_sweep(p, budget_ns * 3 / 10);
     if (status == 0)
-        status = salvo_probing_ramp(p, budget_ns * 3 / 10);
+        status = salvo_probing_ramp(p, ramp_ns(p));
     p->steal_percent = salvo_steal_percent(&host);
     return status;
 }

@@ -55,6 +55,13 @@ for wrong in '--seconds 1' '--max-rate x' '--size 0' '--brokers 0' '--payload pd
     status_is 2
     err_lines 1
 done
+run probe -b null --seconds 5 --max-rate 1k # a quarter of it, in a twentieth of the ramp's time
+status_is 2
+err_lines 1
+err_has '--max-rate: 1000 is too low for a ramp in --seconds 5: from 1423 on, or more seconds'
+run probe -b null --max-rate 16
+status_is 2
+err_has 'from 65 on'
 for broker in null memory 'redis -s redis_url=redis://127.0.0.1:1/0'; do # as `salvo bench`
     # words are wanted
     # shellcheck disable=SC2086
