@@ -52,6 +52,7 @@ typedef struct recording {
     bool quiet;
     const char *live_only; /* an option that CSV has no use for */
     salvo_trace trace;
+    salvo_watch *watch;     /* the producer's counters */
     salvo_tape_entry *held; /* word of blocked messages */
     size_t held_count, held_room;
 } recording;
@@ -234,35 +235,30 @@ static void apply_held(recording *r)
     }
 }
 
-/* Names of the topics, as the producer's counters have them. False: it does not answer. */
-static bool take_names(recording *r, const salvo_watch_info *info)
+/* Names of the topics, as the producer's counters have them, also when it has ended. False: there
+ * are too many. */
+static bool take_names(recording *r)
 {
-    salvo_watch *watch = NULL;
     salvo_ledger ledger;
     const char *name;
     char number[32];
     uint16_t most = 0;
-    bool good = salvo_watch_open(info->path, &watch) == 0 && salvo_watch_update(watch) == 0;
+    bool good = salvo_watch_update(r->watch) == 0;
     for (size_t i = 0; i < r->trace.count; i++)
         most = r->trace.list[i].topic > most ? r->trace.list[i].topic : most;
     for (unsigned i = 0; i <= most; i++) {
         snprintf(number, sizeof number, "topic-%u", i);
-        bool known = good && salvo_watch_get_topic(watch, i, &name, &ledger) == 0;
+        bool known = good && salvo_watch_get_topic(r->watch, i, &name, &ledger) == 0;
         if (salvo_trace_topic(&r->trace, known ? name : number) != (int)i)
             break;
     }
-    salvo_watch_close(watch);
     return r->trace.topic_count == (size_t)most + 1;
 }
 
-static bool lives(const salvo_watch_info *info)
+static bool lives(const recording *r)
 {
-    salvo_watch *watch = NULL;
     salvo_watch_info now = {.size = sizeof now};
-    bool alive = salvo_watch_open(info->path, &watch) == 0 &&
-                 salvo_watch_get_info(watch, &now) == 0 && now.alive != 0;
-    salvo_watch_close(watch);
-    return alive;
+    return salvo_watch_get_info(r->watch, &now) == 0 && now.alive != 0;
 }
 
 static void show_progress(const recording *r, uint64_t left_ns)
@@ -275,7 +271,7 @@ static void show_progress(const recording *r, uint64_t left_ns)
     salvo_cli_progress_shown(true);
 }
 
-static void listen_to(recording *r, salvo_tape *tape, const salvo_watch_info *info)
+static void listen_to(recording *r, salvo_tape *tape)
 {
     salvo_tape_entry *entries = salvo_cli_alloc(AT_ONCE * sizeof *entries);
     uint64_t now_ns = salvo_cli_now_ns(), shown_ns = now_ns;
@@ -287,7 +283,7 @@ static void listen_to(recording *r, salvo_tape *tape, const salvo_watch_info *in
         if (now_ns - shown_ns > SECOND) {
             shown_ns = now_ns;
             show_progress(r, end_ns - now_ns);
-            if (n == 0 && !lives(info)) {
+            if (n == 0 && !lives(r)) {
                 salvo_cli_say("record: the producer has ended; what it sent until then is kept");
                 break;
             }
@@ -311,12 +307,14 @@ static int record(recording *r)
     if (!find(r, &info))
         return CLI_FAILED;
     salvo_cli_catch_signals();
-    if (salvo_tape_open(&info, BEGIN_MS, &tape) != 0) {
+    /* The watch is kept from here on: a producer that ends takes the path of its counters along. */
+    if (salvo_watch_open(info.path, &r->watch) != 0 ||
+        salvo_tape_open(&info, BEGIN_MS, &tape) != 0) {
         salvo_cli_say("record: process %lld: %s", (long long)info.pid, salvo_last_error());
         return CLI_FAILED;
     }
     r->trace.started_at_ms = salvo_load_unix_ns() / MS;
-    listen_to(r, tape, &info);
+    listen_to(r, tape);
     salvo_tape_close(tape);
     if (r->trace.count == 0) {
         salvo_cli_say("record: process %lld sent nothing", (long long)info.pid);
@@ -324,7 +322,7 @@ static int record(recording *r)
     }
     r->trace.resolution_ns = clock_step_ns();
     apply_held(r);
-    if (!take_names(r, &info)) {
+    if (!take_names(r)) {
         salvo_cli_say("record: process %lld has more topics than a trace can name",
                       (long long)info.pid);
         return CLI_FAILED;
@@ -409,6 +407,7 @@ static int run(int argc, char **argv)
         tell(&r);
     if (status == 0)
         warn(&r);
+    salvo_watch_close(r.watch);
     free(r.held);
     salvo_trace_free(&r.trace);
     return status < 0 ? CLI_OK : status;

@@ -72,6 +72,7 @@ status_is 0
 wait "$load"
 err_has 'the producer has ended'
 see full.salvo 'sum(x[5] == 0xffffffff for x in r) > 100'
+see full.salvo 'h["topics"][0].startswith("salvo-bench-")' # also of one that has ended
 start -b memory --rate 2k --size 15000 --duration 5s -s full_policy=block "${small[@]}" \
     -s memory_script='ok*1200;down:1s'
 run record --dir "$dir" --out blocked.salvo --seconds 4 "$load"
