@@ -234,12 +234,15 @@ static bool writable(const char *path)
 {
     if (path == NULL || strcmp(path, "-") == 0)
         return true;
+    bool there = access(path, F_OK) == 0;
     FILE *file = fopen(path, "ae");
     if (file == NULL) {
         salvo_cli_say("--out: cannot write %s: %m", path);
         return false;
     }
     fclose(file);
+    if (!there) /* an empty model is none, where the measuring fails or is ended */
+        unlink(path);
     return true;
 }
 

@@ -44,6 +44,7 @@ err_has 'too few are left for a model'
 probe -b redis -s redis_url=redis://127.0.0.1:1/0 --out x.json
 status_is 1
 err_has 'is not to be reached'
+[ ! -e x.json ] || fail "an empty model stays"
 probe -b null --out /nonexistent/x
 status_is 1
 err_lines 1
