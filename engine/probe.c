@@ -197,12 +197,15 @@ int salvo_probe_open(const salvo_config *config, const char *topic, uint32_t tim
     if (out == NULL || config == NULL || topic == NULL)
         return SALVO_ERR_INVALID;
     *out = NULL;
+    int err = salvo_topic_name_check(topic); /* drivers take what a producer would not */
+    if (err != 0)
+        return err;
     salvo_probe *p = calloc(1, sizeof *p);
     if (p == NULL)
         return SALVO_ERR_NOMEM;
     p->event_fd = -1;
     uint64_t until_ns = salvo_clock_monotonic_ns() + timeout_ms * MS;
-    int err = choose(p, config);
+    err = choose(p, config);
     if (err == 0) {
         salvo_clock_init(&p->clock, p->settings.clock);
         p->deadline_ns = p->settings.delivery_timeout_ns;

@@ -34,11 +34,15 @@ void salvo_topics_close(salvo_topic_table *table)
     table->entries = NULL;
 }
 
-static bool name_is_valid(const char *name)
+int salvo_topic_name_check(const char *name)
 {
     size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
-    return n > 0 && n <= SALVO_TOPIC_NAME_MAX && name[n] == '\0' && strcmp(name, ".") != 0 &&
-           strcmp(name, "..") != 0;
+    if (n > 0 && n <= SALVO_TOPIC_NAME_MAX && name[n] == '\0' && strcmp(name, ".") != 0 &&
+        strcmp(name, "..") != 0)
+        return 0;
+    salvo_error_set("topic \"%.64s\": allowed are 1 to %u of [A-Za-z0-9._-], not . or ..", name,
+                    SALVO_TOPIC_NAME_MAX);
+    return SALVO_ERR_INVALID;
 }
 
 static int fill_entry(salvo_topic_entry *e, const char *name, const salvo *p,
@@ -89,11 +93,9 @@ int salvo_topic_open(salvo *producer, const char *name, const salvo_topic_option
         return err != 0 ? err : SALVO_ERR_INVALID;
     if (options != NULL)
         memcpy(&o, options, options->size < sizeof o ? options->size : sizeof o);
-    if (!name_is_valid(name)) {
-        salvo_error_set("topic \"%.64s\": allowed are 1 to %u of [A-Za-z0-9._-], not . or ..",
-                        name, SALVO_TOPIC_NAME_MAX);
-        return SALVO_ERR_INVALID;
-    }
+    err = salvo_topic_name_check(name);
+    if (err != 0)
+        return err;
     if (o.full_policy > SALVO_POLICY_DROP_NEWEST) {
         salvo_error_set("topic \"%s\": no such full_policy: %d", name, (int)o.full_policy);
         return SALVO_ERR_INVALID;

@@ -45,6 +45,8 @@ typedef struct salvo_topic_table {
 int salvo_topics_open(salvo_topic_table *table, uint32_t max);
 void salvo_topics_close(salvo_topic_table *table);
 
+int salvo_topic_name_check(const char *name); /* 0, or INVALID with the text set */
+
 /* What the driver is told of the topic; 0, INVALID (with the text set) or NOMEM. */
 int salvo_topic_driver_fill(salvo_driver_topic *d, const salvo_config *config, const char *topic,
                             const salvo_topic_options *options);

@@ -34,7 +34,8 @@ static const char help[] =
     "      --config FILE    instead of ./core.toml\n"
     "      --topic T        use it and keep it: one with production's partitions. Default: a\n"
     "                       topic of its own, made by the broker, removed afterwards\n"
-    "      --max-rate RATE  where the ramp ends at the latest: 80000, 80k, 1.5M\n"
+    "      --max-rate RATE  where the ramp ends at the latest: 80000, 80k, 1.5M; at least\n"
+    "                       7200 divided by --seconds\n"
     "      --size N         bytes of a message in the ramp; default 100\n"
     "      --payload WHAT   random (default), text, ratio:R (compressible so), file:PATH\n"
     "      --brokers N      of the cluster; the driver cannot tell. Default 1\n"
@@ -67,11 +68,11 @@ static bool take_rate(const char *text, uint64_t *out)
 {
     const char *end;
     double rate;
-    if (salvo_load_number(text, &end, &rate) && *end == '\0' && rate >= 10 && rate <= 1e8) {
+    if (salvo_load_number(text, &end, &rate) && *end == '\0' && rate >= 1 && rate <= 1e8) {
         *out = (uint64_t)rate;
         return true;
     }
-    salvo_cli_usage("probe", "--max-rate: `%s` is not a rate from 10 to 100M, such as 80k", text);
+    salvo_cli_usage("probe", "--max-rate: `%s` is not a rate up to 100M, such as 80k", text);
     return false;
 }
 
@@ -104,6 +105,11 @@ static bool take(salvo_probing *p, int option)
     return good;
 }
 
+static uint64_t ramp_ns(const salvo_probing *p)
+{
+    return p->seconds * SECOND * 3 / 10;
+}
+
 static int parse(int argc, char **argv, salvo_probing *p)
 {
     static const struct option options[] = {
@@ -128,6 +134,11 @@ static int parse(int argc, char **argv, salvo_probing *p)
     }
     if (optind < argc)
         return salvo_cli_usage("probe", "unexpected argument `%s`", argv[optind]);
+    uint64_t least = salvo_probing_least_rate(ramp_ns(p));
+    if (p->max_rate != 0 && p->max_rate < least)
+        return salvo_cli_usage("probe", "--max-rate: %llu is too low for a ramp in --seconds %llu: "
+                               "from %llu on, or more seconds", (unsigned long long)p->max_rate,
+                               (unsigned long long)p->seconds, (unsigned long long)least);
     return 0;
 }
 
@@ -181,9 +192,10 @@ static int load(salvo_probing *p)
 static int measure(salvo_probing *p, const char *topic)
 {
     salvo_probing_progress(p, "connecting");
-    if (salvo_probe_open(p->config, topic, OPEN_MS, &p->probe) != 0) {
+    int err = salvo_probe_open(p->config, topic, OPEN_MS, &p->probe);
+    if (err != 0) {
         salvo_cli_say("probe: %s", salvo_last_error());
-        return CLI_FAILED;
+        return err == SALVO_ERR_INVALID ? CLI_USAGE : CLI_FAILED; /* the topic's name, a setting */
     }
     p->driver = salvo_probe_driver(p->probe);
     p->partitions = salvo_probe_partitions(p->probe);
@@ -198,7 +210,7 @@ static int measure(salvo_probing *p, const char *topic)
     if (status == 0)
         status = salvo_probing_sweep(p, budget_ns * 3 / 10);
     if (status == 0)
-        status = salvo_probing_ramp(p, budget_ns * 3 / 10);
+        status = salvo_probing_ramp(p, ramp_ns(p));
     p->steal_percent = salvo_steal_percent(&host);
     return status;
 }
@@ -222,12 +234,15 @@ static bool writable(const char *path)
 {
     if (path == NULL || strcmp(path, "-") == 0)
         return true;
+    bool there = access(path, F_OK) == 0;
     FILE *file = fopen(path, "ae");
     if (file == NULL) {
         salvo_cli_say("--out: cannot write %s: %m", path);
         return false;
     }
     fclose(file);
+    if (!there) /* an empty model is none, where the measuring fails or is ended */
+        unlink(path);
     return true;
 }
 

@@ -101,6 +101,7 @@ int salvo_probing_own_costs(salvo_probing *p);
 int salvo_probing_grid(salvo_probing *p, uint64_t budget_ns);
 int salvo_probing_sweep(salvo_probing *p, uint64_t budget_ns);
 int salvo_probing_ramp(salvo_probing *p, uint64_t budget_ns);
+uint64_t salvo_probing_least_rate(uint64_t budget_ns); /* of --max-rate, for such a ramp */
 int salvo_probing_fit_requests(salvo_probing *p); /* needs grid and own costs */
 void salvo_probing_fit_flows(salvo_probing *p);   /* needs that */
 

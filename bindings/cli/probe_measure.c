@@ -11,6 +11,7 @@
 #include "load_pace.h"
 #include "load_payload.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +20,8 @@
 #define MS UINT64_C(1000000)
 #define SECOND UINT64_C(1000000000)
 enum { SAMPLES = 64, GAP_NS = 3000000, BURST_BYTES = 400000, BURST_MOST = 16,
-       RAMP_BATCHES = 128, RAMP_SAMPLES = 1 << 20 };
+       RAMP_BATCHES = 128, RAMP_SAMPLES = 1 << 20, RAMP_STEPS = 20,
+       RAMP_REQUESTS = 20 /* of a step, at least: a p99 of fewer is one request */ };
 
 /* What all cores of this host have done so far. */
 static uint64_t host_cpu_ns(void)
@@ -352,11 +354,18 @@ static void insert(salvo_probing *p, const salvo_probe_step *step)
     p->steps[i] = *step;
 }
 
+/* Where a --max-rate makes the ramp begin at its quarter. */
+uint64_t salvo_probing_least_rate(uint64_t budget_ns)
+{
+    double counted_s = (double)(budget_ns / RAMP_STEPS) * 3 / 4 / 1e9; /* as play() counts */
+    return (uint64_t)ceil(4 * RAMP_REQUESTS / counted_s);
+}
+
 int salvo_probing_ramp(salvo_probing *p, uint64_t budget_ns)
 {
     bool slow = p->max_rate != 0 && p->max_rate < 4000;
     double low = 0, high = 0, rate = slow ? (double)p->max_rate / 4 : 1000;
-    uint64_t calm_ns = 0, length_ns = budget_ns / 20;
+    uint64_t calm_ns = 0, length_ns = budget_ns / RAMP_STEPS;
     for (unsigned i = 0; i < 30; i++) {
         salvo_probe_step step = {0};
         int status = one_step(p, rate, length_ns, &step);

@@ -12,13 +12,16 @@
 
 #include <salvo/tape.h>
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define MS UINT64_C(1000000)
 #define SECOND UINT64_C(1000000000)
+#define BLOCKED_STEP_NS UINT64_C(1000)
 enum { PRODUCERS = 256, AT_ONCE = 4096, BEGIN_MS = 3000, RAW_PER_BYTE = 4, POLL_MS = 5 };
 
 static const char help[] =
@@ -37,7 +40,7 @@ static const char help[] =
     "      --scale X        write times divided by X: X times as fast\n"
     "      --from-csv FILE  make a trace of a file with columns at_s (or at_ms, at_us, at_ns),\n"
     "                       bytes, and optionally key, key_bytes, topic, fate; - for standard\n"
-    "                       input\n"
+    "                       input. Not with --seconds, --dir\n"
     "      --dir DIR        the producers' stats_dir, where it is not the default\n"
     "  -q, --quiet          no progress\n";
 
@@ -47,7 +50,9 @@ typedef struct recording {
     const char *out, *csv, *directory, *who;
     double seconds;
     bool quiet;
+    const char *live_only; /* an option that CSV has no use for */
     salvo_trace trace;
+    salvo_watch *watch;     /* the producer's counters */
     salvo_tape_entry *held; /* word of blocked messages */
     size_t held_count, held_room;
 } recording;
@@ -60,8 +65,9 @@ static bool take(recording *r, int option)
     case 'o': r->out = optarg; return true;
     case 'q': r->quiet = true; return true;
     case OPT_CSV: r->csv = optarg; return true;
-    case OPT_DIR: r->directory = optarg; return true;
+    case OPT_DIR: r->directory = optarg; r->live_only = "--dir"; return true;
     case OPT_SECONDS:
+        r->live_only = "--seconds";
         if (salvo_load_seconds(optarg, &end, &r->seconds) && *end == '\0' && r->seconds > 0)
             return true;
         salvo_cli_usage("record", "--seconds: `%s` is not a time such as 60 or 10m", optarg);
@@ -107,10 +113,13 @@ static int parse(int argc, char **argv, recording *r)
         r->who = argv[optind++];
     if (optind < argc)
         return salvo_cli_usage("record", "unexpected argument `%s`", argv[optind]);
-    if (r->out == NULL)
+    if (r->out == NULL || *r->out == '\0')
         return salvo_cli_usage("record", "where to? --out FILE");
     if (r->csv != NULL && r->who != NULL)
         return salvo_cli_usage("record", "--from-csv and `%s` exclude each other", r->who);
+    if (r->csv != NULL && r->live_only != NULL)
+        return salvo_cli_usage("record", "%s is for a running producer, not for --from-csv",
+                               r->live_only);
     return 0;
 }
 
@@ -184,7 +193,28 @@ static int by_stamp(const void *a, const void *b)
                                       : (x->topic > y->topic) - (x->topic < y->topic);
 }
 
-/* Messages that were blocked began earlier than their stamps. */
+/* What the producer's stamps can tell apart, which come from this clock or from the TSC below it.
+ * The kernel says 1 ns of any timer, so it is looked: one that stands still between calls is
+ * coarser than a call takes. */
+static uint64_t clock_step_ns(void)
+{
+    enum { LOOKS = 1000 };
+    uint64_t least_ns = UINT64_MAX, last_ns = salvo_cli_now_ns();
+    unsigned still = 0;
+    for (unsigned i = 0; i < LOOKS; i++) {
+        uint64_t now_ns = salvo_cli_now_ns(), step_ns = now_ns - last_ns;
+        still += step_ns == 0;
+        if (step_ns != 0 && step_ns < least_ns)
+            least_ns = step_ns;
+        last_ns = now_ns;
+    }
+    struct timespec told;
+    clock_getres(CLOCK_MONOTONIC, &told);
+    uint64_t told_ns = (uint64_t)told.tv_sec * SECOND + (uint64_t)told.tv_nsec;
+    return still > LOOKS / 10 && least_ns > told_ns && least_ns != UINT64_MAX ? least_ns : told_ns;
+}
+
+/* Messages that were blocked began earlier than their stamps, by whole us. */
 static void apply_held(recording *r)
 {
     if (r->held_count == 0)
@@ -197,41 +227,38 @@ static void apply_held(recording *r)
             : bsearch(&key, r->held, r->held_count, sizeof *r->held, by_stamp);
         if (word == NULL)
             continue;
-        uint64_t waited_ns = (uint64_t)word->fate * 1000;
+        uint64_t waited_ns = (uint64_t)word->fate * BLOCKED_STEP_NS;
         m->fate = word->fate;
         m->at_ns -= waited_ns < m->at_ns ? waited_ns : m->at_ns;
+        if (r->trace.resolution_ns < BLOCKED_STEP_NS)
+            r->trace.resolution_ns = BLOCKED_STEP_NS;
     }
 }
 
-/* Names of the topics, as the producer's counters have them. False: it does not answer. */
-static bool take_names(recording *r, const salvo_watch_info *info)
+/* Names of the topics, as the producer's counters have them, also when it has ended. False: there
+ * are too many. */
+static bool take_names(recording *r)
 {
-    salvo_watch *watch = NULL;
     salvo_ledger ledger;
     const char *name;
     char number[32];
     uint16_t most = 0;
-    bool good = salvo_watch_open(info->path, &watch) == 0 && salvo_watch_update(watch) == 0;
+    bool good = salvo_watch_update(r->watch) == 0;
     for (size_t i = 0; i < r->trace.count; i++)
         most = r->trace.list[i].topic > most ? r->trace.list[i].topic : most;
     for (unsigned i = 0; i <= most; i++) {
         snprintf(number, sizeof number, "topic-%u", i);
-        bool known = good && salvo_watch_get_topic(watch, i, &name, &ledger) == 0;
+        bool known = good && salvo_watch_get_topic(r->watch, i, &name, &ledger) == 0;
         if (salvo_trace_topic(&r->trace, known ? name : number) != (int)i)
             break;
     }
-    salvo_watch_close(watch);
     return r->trace.topic_count == (size_t)most + 1;
 }
 
-static bool lives(const salvo_watch_info *info)
+static bool lives(const recording *r)
 {
-    salvo_watch *watch = NULL;
     salvo_watch_info now = {.size = sizeof now};
-    bool alive = salvo_watch_open(info->path, &watch) == 0 &&
-                 salvo_watch_get_info(watch, &now) == 0 && now.alive != 0;
-    salvo_watch_close(watch);
-    return alive;
+    return salvo_watch_get_info(r->watch, &now) == 0 && now.alive != 0;
 }
 
 static void show_progress(const recording *r, uint64_t left_ns)
@@ -244,7 +271,7 @@ static void show_progress(const recording *r, uint64_t left_ns)
     salvo_cli_progress_shown(true);
 }
 
-static void listen_to(recording *r, salvo_tape *tape, const salvo_watch_info *info)
+static void listen_to(recording *r, salvo_tape *tape)
 {
     salvo_tape_entry *entries = salvo_cli_alloc(AT_ONCE * sizeof *entries);
     uint64_t now_ns = salvo_cli_now_ns(), shown_ns = now_ns;
@@ -256,7 +283,7 @@ static void listen_to(recording *r, salvo_tape *tape, const salvo_watch_info *in
         if (now_ns - shown_ns > SECOND) {
             shown_ns = now_ns;
             show_progress(r, end_ns - now_ns);
-            if (n == 0 && !lives(info)) {
+            if (n == 0 && !lives(r)) {
                 salvo_cli_say("record: the producer has ended; what it sent until then is kept");
                 break;
             }
@@ -280,19 +307,22 @@ static int record(recording *r)
     if (!find(r, &info))
         return CLI_FAILED;
     salvo_cli_catch_signals();
-    if (salvo_tape_open(&info, BEGIN_MS, &tape) != 0) {
+    /* The watch is kept from here on: a producer that ends takes the path of its counters along. */
+    if (salvo_watch_open(info.path, &r->watch) != 0 ||
+        salvo_tape_open(&info, BEGIN_MS, &tape) != 0) {
         salvo_cli_say("record: process %lld: %s", (long long)info.pid, salvo_last_error());
         return CLI_FAILED;
     }
     r->trace.started_at_ms = salvo_load_unix_ns() / MS;
-    listen_to(r, tape, &info);
+    listen_to(r, tape);
     salvo_tape_close(tape);
     if (r->trace.count == 0) {
         salvo_cli_say("record: process %lld sent nothing", (long long)info.pid);
         return CLI_FAILED;
     }
+    r->trace.resolution_ns = clock_step_ns();
     apply_held(r);
-    if (!take_names(r, &info)) {
+    if (!take_names(r)) {
         salvo_cli_say("record: process %lld has more topics than a trace can name",
                       (long long)info.pid);
         return CLI_FAILED;
@@ -300,18 +330,33 @@ static int record(recording *r)
     return 0;
 }
 
-static bool writable(const char *path)
+static int unwritable(const char *path, const char *why)
 {
-    char part[4096];
-    snprintf(part, sizeof part, "%s.part", path);
+    salvo_cli_say("record: cannot write %s: %s", path, why);
+    return CLI_FAILED;
+}
+
+/* Before a recording that nobody can repeat: whatever would fail at its end. 0, or a status. */
+static int check_out(const char *path, const char *csv)
+{
+    char part[TRACE_PATH];
+    struct stat st, source;
+    if (!salvo_trace_part(path, part))
+        return unwritable(path, "the path is too long");
+    bool there = stat(path, &st) == 0;
+    if (there && S_ISDIR(st.st_mode))
+        return unwritable(path, "it is a directory; name a file");
+    if (there && !S_ISREG(st.st_mode))
+        return unwritable(path, "it is no regular file");
+    if (there && csv != NULL && stat(csv, &source) == 0 && source.st_dev == st.st_dev &&
+        source.st_ino == st.st_ino)
+        return unwritable(path, "it is what --from-csv reads");
     FILE *file = fopen(part, "we");
-    if (file == NULL) {
-        salvo_cli_say("record: cannot write %s: %m", path);
-        return false;
-    }
+    if (file == NULL)
+        return unwritable(path, strerror(errno));
     fclose(file);
     unlink(part);
-    return true;
+    return 0;
 }
 
 static void tell(const recording *r)
@@ -328,14 +373,30 @@ static void tell(const recording *r)
                   (unsigned long long)t->lost, t->truncated ? "; cut by --max-bytes" : "");
 }
 
+/* Also with --quiet: what is planned from such a trace is off. */
+static void warn(const recording *r)
+{
+    const salvo_trace *t = &r->trace;
+    if (t->lost != 0)
+        salvo_cli_say("record: %llu of %llu messages came too fast to be recorded: record again "
+                      "with a core free for it, or plan with --scale %.2f",
+                      (unsigned long long)t->lost, (unsigned long long)(t->count + t->lost),
+                      1.0 + (double)t->lost / (double)t->count);
+    if (t->truncated)
+        salvo_cli_say("record: --max-bytes %llu was full after %.1f s; what came later is not in "
+                      "it: raise it%s", (unsigned long long)t->max_bytes,
+                      (double)t->list[t->count - 1].at_ns / 1e9,
+                      r->csv == NULL ? ", or record fewer --seconds" : "");
+}
+
 static int run(int argc, char **argv)
 {
-    recording r = {.seconds = 60, .trace = {.max_bytes = 64000000, .scale = 1, .resolution_ns = 1}};
+    recording r = {.seconds = 60, .trace = {.max_bytes = 64000000, .scale = 1}};
     int status = parse(argc, argv, &r);
     r.trace.started_at_ms = salvo_load_unix_ns() / MS;
     r.trace.most = (size_t)(r.trace.max_bytes / TRACE_RECORD * RAW_PER_BYTE);
     if (status == 0)
-        status = writable(r.out) ? 0 : CLI_FAILED;
+        status = check_out(r.out, r.csv);
     if (status == 0)
         status = r.csv != NULL ? salvo_trace_from_csv(&r.trace, r.csv) : record(&r);
     if (status == 0) {
@@ -344,6 +405,9 @@ static int run(int argc, char **argv)
     }
     if (status == 0 && !r.quiet)
         tell(&r);
+    if (status == 0)
+        warn(&r);
+    salvo_watch_close(r.watch);
     free(r.held);
     salvo_trace_free(&r.trace);
     return status < 0 ? CLI_OK : status;

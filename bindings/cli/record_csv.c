@@ -16,6 +16,9 @@
 #include <sys/random.h>
 
 enum { FIELDS = 32, LINE_BYTES = 65536 };
+#define BLANKS " \t"
+#define BYTE_ORDER_MARK "\xef\xbb\xbf"
+#define TIME_MOST (UINT64_C(1) << 62)
 
 enum { AT_NS, AT_US, AT_MS, AT_S, BYTES, KEY, KEY_BYTES, TOPIC, FATE, COLUMNS };
 
@@ -32,29 +35,35 @@ static int bad(const csv *c, const char *what, const char *text)
     return CLI_FAILED;
 }
 
-/* In place: fields may stand in double quotes. How many; more than FIELDS: -1. */
+static char *trimmed(char *from, char *to)
+{
+    while (to > from && strchr(BLANKS, to[-1]) != NULL)
+        to--;
+    return to;
+}
+
+/* In place: fields may stand in double quotes; blanks around one are no part of it. How many; more
+ * than FIELDS: -1. */
 static int cut(char *line, char *fields[FIELDS])
 {
     int n = 0;
     line[strcspn(line, "\r\n")] = '\0';
     for (char *at = line; n < FIELDS; at++) {
-        char *to = at;
-        bool quoted = *at == '"';
+        at += strspn(at, BLANKS);
+        char *to = at, *open_end = at; /* blanks from here on are outside of quotes */
         fields[n++] = at;
-        at += quoted;
-        while (*at != '\0' && (quoted || *at != ',')) {
-            if (quoted && *at == '"') {
-                if (at[1] != '"') {
-                    quoted = false;
-                    at++;
-                    continue;
-                }
-                at++;
+        if (*at == '"') {
+            for (at++; *at != '\0' && (*at != '"' || at[1] == '"'); at++) {
+                at += *at == '"';
+                *to++ = *at;
             }
-            *to++ = *at++;
+            at += *at == '"';
+            open_end = to;
         }
+        while (*at != '\0' && *at != ',')
+            *to++ = *at++;
         bool end = *at == '\0';
-        *to = '\0';
+        *trimmed(open_end, to) = '\0';
         if (end)
             return n;
     }
@@ -66,7 +75,8 @@ static int read_names(csv *c, char *line)
     static const char *const names[COLUMNS] = {"at_ns", "at_us", "at_ms", "at_s", "bytes", "key",
                                                "key_bytes", "topic", "fate"};
     char *fields[FIELDS];
-    int n = cut(line, fields), times = 0;
+    bool marked = strncmp(line, BYTE_ORDER_MARK, 3) == 0; /* as spreadsheets do */
+    int n = cut(marked ? line + 3 : line, fields), times = 0;
     for (int k = 0; k < COLUMNS; k++) {
         c->place[k] = -1;
         for (int i = 0; i < n; i++)
@@ -76,8 +86,11 @@ static int read_names(csv *c, char *line)
     }
     if (n > 0 && times == 1 && c->place[BYTES] >= 0)
         return 0;
-    return bad(c, "the first line names columns: one of at_ns, at_us, at_ms, at_s, and bytes; "
-               "this begins with", n > 0 ? fields[0] : "");
+    return bad(c, n < 0         ? "more than 32 columns, beginning with"
+                  : times == 0  ? "names none of at_ns, at_us, at_ms, at_s, but begins with"
+                  : times > 1   ? "names more than one of at_ns, at_us, at_ms, at_s; begins with"
+                                : "names no column bytes; begins with",
+               fields[0]);
 }
 
 static bool whole(const char *text, uint64_t most, uint64_t *out)
@@ -88,22 +101,68 @@ static bool whole(const char *text, uint64_t most, uint64_t *out)
     return errno == 0 && end != text && *end == '\0' && strchr(text, '-') == NULL && *out <= most;
 }
 
-static bool take_time(const csv *c, char *const fields[], uint64_t *out)
+/* Digits of a fraction make a step ten times finer each; what is finer than a ns is left out. */
+static const char *take_fraction(const char *at, uint64_t *step_ns, uint64_t *ns)
 {
-    static const double factors[] = {1, 1e3, 1e6, 1e9};
-    for (int k = AT_NS; k <= AT_S; k++) {
-        if (c->place[k] < 0)
-            continue;
-        if (whole(fields[c->place[k]], UINT64_MAX / (uint64_t)factors[k], out)) {
-            *out *= (uint64_t)factors[k];
-            return *out < UINT64_C(1) << 62;
-        }
-        char *end;
-        double value = strtod(fields[c->place[k]], &end) * factors[k];
-        *out = value >= 0 && value < 4e18 ? (uint64_t)value : 0;
-        return end != fields[c->place[k]] && *end == '\0' && value >= 0 && value < 4e18;
+    for (; *at >= '0' && *at <= '9'; at++) {
+        *step_ns /= 10;
+        *ns += *step_ns * (uint64_t)(*at - '0');
     }
-    return false;
+    return at;
+}
+
+/* As it is written, for a double cannot hold the ns of a time since 1970. *finest_ns: of its last
+ * digit. False: not such a number, or too large. */
+static bool decimal(const char *text, uint64_t unit_ns, uint64_t *ns, uint64_t *finest_ns)
+{
+    uint64_t step_ns = unit_ns, value = 0;
+    const char *at = text;
+    for (; *at >= '0' && *at <= '9'; at++) {
+        value = value * 10 + (uint64_t)(*at - '0');
+        if (value > TIME_MOST / unit_ns)
+            return false;
+    }
+    bool some = at != text;
+    *ns = value * unit_ns;
+    if (*at == '.') {
+        some = some || at[1] != '\0';
+        at = take_fraction(at + 1, &step_ns, ns);
+    }
+    *finest_ns = step_ns != 0 ? step_ns : 1;
+    return some && *at == '\0';
+}
+
+/* 1.5e-3, as programs write small numbers. */
+static bool scientific(const char *text, uint64_t unit_ns, uint64_t *ns, uint64_t *finest_ns)
+{
+    char *end;
+    size_t mantissa = strcspn(text, "eE");
+    const char *point = memchr(text, '.', mantissa);
+    double value = strtod(text, &end) * (double)unit_ns;
+    if (text[mantissa] == '\0' || *end != '\0' || !(value >= 0 && value < (double)TIME_MOST))
+        return false;
+    double decimals = point != NULL ? (double)(text + mantissa - point - 1) : 0;
+    double finest = (double)unit_ns * pow(10, strtod(text + mantissa + 1, NULL) - decimals);
+    *ns = (uint64_t)llround(value);
+    *finest_ns = finest < 1 ? 1 : finest < 1e18 ? (uint64_t)llround(finest) : TIME_MOST;
+    return true;
+}
+
+/* Also notes the finest digit of all times so far. */
+static bool take_time(const csv *c, salvo_trace *t, char *const fields[], uint64_t *ns)
+{
+    static const uint64_t units_ns[] = {1, 1000, 1000000, 1000000000};
+    uint64_t finest_ns;
+    int k = AT_NS;
+    while (c->place[k] < 0)
+        k++; /* one of them is there: read_names() */
+    const char *text = fields[c->place[k]];
+    if (!decimal(text, units_ns[k], ns, &finest_ns) &&
+        !scientific(text, units_ns[k], ns, &finest_ns))
+        return false;
+    if (t->resolution_ns == 0 || finest_ns < t->resolution_ns)
+        t->resolution_ns = finest_ns;
+    return true;
 }
 
 static uint32_t hash(const csv *c, const char *key)
@@ -127,7 +186,7 @@ static int take_line(csv *c, salvo_trace *t, char *line)
     for (int k = 0; k < COLUMNS; k++)
         if (c->place[k] >= n)
             return bad(c, "too few columns:", line);
-    if (!take_time(c, fields, &m.at_ns))
+    if (!take_time(c, t, fields, &m.at_ns))
         return bad(c, "not a time, in", line);
     if (!whole(fields[c->place[BYTES]], UINT32_MAX, &value))
         return bad(c, "not a number of bytes:", fields[c->place[BYTES]]);

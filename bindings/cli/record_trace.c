@@ -91,11 +91,12 @@ static bool fill_header(const salvo_trace *t, bool cut, char header[TRACE_HEADER
     for (size_t i = 0; i < t->topic_count; i++)
         json_array_append_new(topics, json_string(t->topics[i]));
     uint64_t last_ns = t->count != 0 ? t->list[t->count - 1].at_ns : 0;
+    uint64_t step_ns = scaled(t, t->resolution_ns);
     json_t *root = json_pack(
-        "{ss si ss sI so sI sI sI si sI sb}", "format", "salvo-trace", "version", 1, "started_at",
-        started_at, "resolution_ns", (json_int_t)t->resolution_ns, "topics", topics, "threads",
-        (json_int_t)t->threads, "records", cut ? (json_int_t)0 : (json_int_t)t->count,
-        "duration_ns", cut ? (json_int_t)0 : (json_int_t)scaled(t, last_ns), "one_of", 1, "lost",
+        "{ss si ss sI so sI sI si sI sb}", "format", "salvo-trace", "version", 1, "started_at",
+        started_at, "resolution_ns", step_ns != 0 ? (json_int_t)step_ns : (json_int_t)1, "topics",
+        topics, "records", cut ? (json_int_t)0 : (json_int_t)t->count, "duration_ns",
+        cut ? (json_int_t)0 : (json_int_t)scaled(t, last_ns), "one_of", 1, "lost",
         (json_int_t)t->lost, "truncated", cut || t->truncated);
     char *text = root != NULL ? json_dumps(root, JSON_COMPACT | JSON_PRESERVE_ORDER) : NULL;
     bool fits = text != NULL && strlen(text) < TRACE_HEADER;
@@ -158,12 +159,17 @@ static int write_once(salvo_trace *t, const char *path, bool cut, size_t *writte
     return CLI_FAILED;
 }
 
+bool salvo_trace_part(const char *path, char part[TRACE_PATH])
+{
+    int n = snprintf(part, TRACE_PATH, "%s.part", path);
+    return n >= 0 && n < TRACE_PATH;
+}
+
 int salvo_trace_write(salvo_trace *t, const char *path)
 {
-    char part[4096];
+    char part[TRACE_PATH];
     size_t written = 0;
-    int n = snprintf(part, sizeof part, "%s.part", path);
-    if (n < 0 || (size_t)n >= sizeof part) {
+    if (!salvo_trace_part(path, part)) {
         salvo_cli_say("record: the path is too long");
         return CLI_FAILED;
     }

@@ -44,6 +44,7 @@ err_has 'too few are left for a model'
 probe -b redis -s redis_url=redis://127.0.0.1:1/0 --out x.json
 status_is 1
 err_has 'is not to be reached'
+[ ! -e x.json ] || fail "an empty model stays"
 probe -b null --out /nonexistent/x
 status_is 1
 err_lines 1
@@ -54,6 +55,21 @@ for wrong in '--seconds 1' '--max-rate x' '--size 0' '--brokers 0' '--payload pd
     run probe -b null $wrong
     status_is 2
     err_lines 1
+done
+run probe -b null --seconds 5 --max-rate 1k # a quarter of it, in a twentieth of the ramp's time
+status_is 2
+err_lines 1
+err_has '--max-rate: 1000 is too low for a ramp in --seconds 5: from 1423 on, or more seconds'
+run probe -b null --max-rate 16
+status_is 2
+err_has 'from 65 on'
+for broker in null memory 'redis -s redis_url=redis://127.0.0.1:1/0'; do # as `salvo bench`
+    # words are wanted
+    # shellcheck disable=SC2086
+    probe -b $broker --topic 'bad topic'
+    status_is 2
+    err_lines 1
+    err_has 'topic "bad topic": allowed are'
 done
 run probe --help
 status_is 0

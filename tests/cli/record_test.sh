@@ -49,6 +49,7 @@ see t.salvo '2000 < len(r) < 4500 and h["topics"][0].startswith("salvo-bench-")'
 see t.salvo 'all(50 <= x[1] <= 500 and x[2] != 0 and 1 <= x[4] <= 2 and x[5] == 0 for x in r)'
 see t.salvo 'len({x[2] for x in r}) == 10 and r[0][0] == 0'
 see again.salvo 'len(r) > 500'
+see t.salvo '1 <= h["resolution_ns"] < 1000 and "threads" not in h'
 # Another recording, another salt: the same ten keys are other hashes.
 python3 - <<'PY' || fail "keys of two recordings can be compared"
 import gzip, struct
@@ -71,21 +72,40 @@ status_is 0
 wait "$load"
 err_has 'the producer has ended'
 see full.salvo 'sum(x[5] == 0xffffffff for x in r) > 100'
+see full.salvo 'h["topics"][0].startswith("salvo-bench-")' # also of one that has ended
 start -b memory --rate 2k --size 15000 --duration 5s -s full_policy=block "${small[@]}" \
     -s memory_script='ok*1200;down:1s'
 run record --dir "$dir" --out blocked.salvo --seconds 4 "$load"
 status_is 0
 kill "$load" && wait "$load"
 see blocked.salvo '300000 < max(x[5] for x in r if x[5] < 0xfffffffe) < 5000000'
+see blocked.salvo 'h["resolution_ns"] == 1000' # for how long is noted in us
 
 # --- the cap -------------------------------------------------------------------------------------
 start -b null --rate 50k --keys 1000 --size 10-900 --duration 6s
 run record --dir "$dir" --out cap.salvo --seconds 5 --max-bytes 100k "$load"
 status_is 0
 err_has 'cut by --max-bytes'
+err_has '--max-bytes 100000 was full after '
+err_has 'raise it, or record fewer --seconds'
+err_lines 2
 kill "$load" && wait "$load"
 [ "$(stat -c %s cap.salvo)" -le 100000 ] || fail "larger than its cap"
 see cap.salvo 'h["truncated"] and len(r) > 1000'
+
+# --- a recorder that is too slow ------------------------------------------------------------------
+start -b null --rate 100k --duration 6s
+"$program" record --quiet --dir "$dir" --out lost.salvo --seconds 4 "$load" 2>err &
+recorder=$!
+sleep 0.7
+kill -STOP "$recorder"
+sleep 2
+kill -CONT "$recorder"
+wait "$recorder" || fail "no recording"
+kill "$load" && wait "$load"
+see lost.salvo 'h["lost"] > 0'
+err_has 'came too fast to be recorded: record again with a core free for it, or plan with --scale'
+err_lines 1
 
 # --- CSV --------------------------------------------------------------------------------------
 cat >c.csv <<'CSV'
@@ -98,6 +118,32 @@ run record --from-csv c.csv --out c.salvo --scale 2
 status_is 0
 see c.salvo '[x[0] for x in r] == [0, 250000, 500000] and [x[1] for x in r] == [100, 300, 200]'
 see c.salvo 'r[0][2] == r[1][2] != r[2][2] and h["topics"] == ["orders", "even,ts \"q\""]'
+see c.salvo 'h["resolution_ns"] == 50000' # 0.5 ms has a tenth, at twice the speed
+while read -r name time step; do
+    printf '%s,bytes\n3,1\n%s,2\n' "$name" "$time" >step.csv
+    run record --from-csv step.csv --out step.salvo
+    status_is 0
+    see step.salvo "h['resolution_ns'] == $step"
+done <<'STEPS'
+at_s 4 1000000000
+at_ms 4 1000000
+at_ms 1.25 10000
+at_us 4.50 10
+at_ns 4 1
+at_ns 4.5 1
+at_s 4.5e-05 1000
+STEPS
+printf 'at_s,bytes\n1699999999.123456789,1\n1699999999.123456790,1\n' >since-1970.csv
+run record --from-csv since-1970.csv --out since-1970.salvo
+status_is 0
+see since-1970.salvo '[x[0] for x in r] == [0, 1]'
+# As spreadsheets and people write it: a byte order mark, blanks around fields.
+printf '\xef\xbb\xbf"at_ms" , bytes ,topic, key\t\r\n 1 , 20 , "a, b " ,\r\n' >wide.csv
+printf '2,\t30 , a , k \r\n' >>wide.csv
+run record --from-csv wide.csv --out wide.salvo
+status_is 0
+see wide.salvo '[x[:2] for x in r] == [(0, 20), (1000000, 30)] and h["topics"] == ["a, b ", "a"]'
+see wide.salvo 'r[0][2] == 0 and r[1][2] != 0 and r[1][4] == 1'
 while IFS='|' read -r text told; do
     printf '%b' "$text" >bad.csv
     run record --from-csv bad.csv --out bad.salvo
@@ -106,8 +152,9 @@ while IFS='|' read -r text told; do
     err_has "$told"
     [ ! -e bad.salvo ] || fail "a trace of bad input"
 done <<'BAD'
-time,bytes\n1,2\n|line 1
-at_s,at_ms,bytes\n1,1,2\n|line 1
+time,bytes\n1,2\n|line 1: names none of at_ns, at_us, at_ms, at_s, but begins with `time`
+at_s,at_ms,bytes\n1,1,2\n|line 1: names more than one of
+at_s,size\n1,2\n|line 1: names no column bytes
 at_s,bytes\n1,2\nx,3\n|line 3: not a time
 at_s,bytes\n-1,2\n|line 2: not a time
 at_s,bytes\n1,-2\n|line 2: not a number of bytes
@@ -125,8 +172,28 @@ err_has 'no running producer is '
 run record --from-csv c.csv --out /nonexistent/x
 status_is 1
 err_has 'cannot write /nonexistent/x'
+mkdir folder
+start -b null --rate 100 --duration 3s
+run record --dir "$dir" --out folder --seconds 100 "$load" # at once, not when it was recorded
+status_is 1
+err_lines 1
+err_has 'cannot write folder: it is a directory'
+kill "$load" && wait "$load"
+run record --from-csv c.csv --out folder
+status_is 1
+err_has 'cannot write folder: it is a directory'
+run record --from-csv c.csv --out c.csv
+status_is 1
+err_has 'it is what --from-csv reads'
+run record --from-csv c.csv --out /dev/null
+status_is 1
+err_has 'no regular file'
+run record --from-csv c.csv --out "$(printf 'x/%.0s' $(seq 3000))"
+status_is 1
+err_has 'the path is too long'
 for wrong in '' '--out x --seconds 0' '--out x --max-bytes 5' '--out x --scale 0' '--out x a b' \
-    '--out x --from-csv c.csv 12'; do
+    '--out x --from-csv c.csv 12' '--out=' \
+    '--out x --from-csv c.csv --seconds 5' '--out x --from-csv c.csv --dir .'; do
     # words are wanted
     # shellcheck disable=SC2086
     run record $wrong
