@@ -331,12 +331,14 @@ static void test_close_behind_a_join(void **state)
     fill(broker, topic, 2, 0, 1);
     assert_int_equal(member_take(a, NULL, 1, 30000, ids), 1);
     assert_int_equal(salvo_consumer_ack(a, ids, 1), 1);
-    assert_int_equal(salvo_consumer_close(a, 1000), SALVO_ERR_TIMEOUT);
-    int before = threads_here();
+    int closed = salvo_consumer_close(a, 1000), before = threads_here();
     uint64_t end = world_now_ms() + 30000;
-    while (threads_here() > before - 3 && world_now_ms() < end)
+    if (closed != 0) /* on a busy machine the join may be over before */
+        assert_int_equal(closed, SALVO_ERR_TIMEOUT);
+    while (closed != 0 && threads_here() > before - 3 && world_now_ms() < end)
         (void)!salvo_consumer_poll(b, 50, &messages, 0, &count);
-    assert_true(threads_here() <= before - 3); /* its main thread, a broker's, the coordinator's */
+    if (closed != 0) /* its main thread, a broker's, the coordinator's */
+        assert_true(threads_here() <= before - 3);
     assert_int_equal(salvo_consumer_close(b, 10000), 0);
     salvo_config_free(config);
 }

@@ -82,11 +82,13 @@ def test_ctrl_c_ends_it(tmp_path: Path, when: str) -> None:
         async def go():
             consumer = create_consumer("g", ["t"], handle)
             await consumer.start()
+            running = asyncio.ensure_future(consumer.run())
+            await asyncio.sleep(0)  # it runs before anything is handled
             if {when == "handling"}:
-                await publish("t", {{}})
+                sending = asyncio.ensure_future(publish("t", {{}}))
             else:
                 print("waiting", flush=True)
-            await consumer.run()
+            await running
         asyncio.run(go())
     """)
     process = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, text=True,

@@ -103,7 +103,7 @@ certificate='certificate verify failed|certificate could not be verified'
         $(sasl PLAIN "$mark-p")
     refused wrong-name "$certificate" $(at SSL "$wrong_name") $(tls ca)
     refused expired "$certificate" $(at SSL "$expired") $(tls ca)
-    refused no-client 'certificate required' $(at SSL "$mutual") $(tls ca)
+    refused no-client 'certificate required|bad certificate' $(at SSL "$mutual") $(tls ca)
     refused foreign-client 'certificate unknown|unknown ca' $(at SSL "$mutual") $(tls ca) \
         $(own foreign-client)
     settle
