@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import show
+from host import Host
+from play import encode
 from sinks import SINKS, Sink
 
 HERE = Path(__file__).resolve().parent
@@ -139,7 +141,7 @@ def run_peer(bench: Bench, sink: Sink, source: Path, address: str, topic: str, s
     settings = sink.settings | {"address": address, "topic": topic}
     words = [*command(bench, source), str(schedule), str(out),
              *(f"{key}={value}" for key, value in settings.items())]
-    log = bench.out / f"{source.stem}.log"
+    log, host = bench.out / f"{source.stem}.log", Host()
     with log.open("w", encoding="utf-8") as errors, subprocess.Popen(
             words, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors) as peer:
         try:
@@ -147,10 +149,12 @@ def run_peer(bench: Bench, sink: Sink, source: Path, address: str, topic: str, s
             assert peer.stdin
             peer.stdin.write("go\n")
             peer.stdin.flush()
+            host.start(bench.options.warmup)
             peer.wait(bench.options.warmup + bench.options.seconds + DRAIN_S)
         except subprocess.TimeoutExpired:
             raise Failed("it did not end in time") from None
         finally:
+            host.stop()
             peer.kill()
     if peer.returncode != 0 or not out.exists():
         raise Failed(last_line(log.read_text(encoding="utf-8")))
@@ -158,7 +162,10 @@ def run_peer(bench: Bench, sink: Sink, source: Path, address: str, topic: str, s
     out.unlink()
     if log.stat().st_size == 0:
         log.unlink()
-    return peer_result(bench, sink, summary, schedule)
+    result = peer_result(bench, sink, summary, schedule)
+    result["generator"] |= {"hiccups": show.histogram(encode(host.hiccups), 0),
+                            "steal_percent": round(host.steal_percent, 3)}
+    return result
 
 
 def wait_until_ready(peer: subprocess.Popen[str], log: Path) -> None:
