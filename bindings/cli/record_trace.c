@@ -79,17 +79,33 @@ static uint64_t scaled(const salvo_trace *t, uint64_t ns)
     return t->scale == 1 ? ns : (uint64_t)((double)ns / t->scale);
 }
 
+/* Topics' names, or the begin of each and its number where they are longer than `most`. */
+static json_t *names_of(const salvo_trace *t, size_t most)
+{
+    json_t *topics = json_array();
+    for (size_t i = 0; i < t->topic_count; i++) {
+        const char *name = t->topics[i];
+        size_t kept = strlen(name) <= most ? strlen(name) : most;
+        char number[24] = "";
+        while (kept > 0 && name[kept] != '\0' && ((unsigned char)name[kept] & 0xc0) == 0x80)
+            kept--; /* not within a character */
+        if (name[kept] != '\0')
+            snprintf(number, sizeof number, "~%zu", i);
+        json_array_append_new(topics, json_sprintf("%.*s%s", (int)kept, name, number));
+    }
+    return topics;
+}
+
 /* False: it does not fit, because of too many or too long topics' names. The place is rewritten by
  * nobody: records and duration of a trace that its cap cuts are 0, the file's end decides. */
-static bool fill_header(const salvo_trace *t, bool cut, char header[TRACE_HEADER])
+static bool fill_header(const salvo_trace *t, bool cut, size_t name_most,
+                        char header[TRACE_HEADER])
 {
     char started_at[32];
     time_t seconds = (time_t)(t->started_at_ms / 1000);
     struct tm utc;
     strftime(started_at, sizeof started_at, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&seconds, &utc));
-    json_t *topics = json_array();
-    for (size_t i = 0; i < t->topic_count; i++)
-        json_array_append_new(topics, json_string(t->topics[i]));
+    json_t *topics = names_of(t, name_most);
     uint64_t last_ns = t->count != 0 ? t->list[t->count - 1].at_ns : 0;
     uint64_t step_ns = scaled(t, t->resolution_ns);
     json_t *root = json_pack(
@@ -138,13 +154,28 @@ static size_t write_records(salvo_trace *t, gzFile file, const char *path, bool 
     return i;
 }
 
+/* A recording that nobody can repeat is not lost for long names: they are cut as far as needed. */
+static bool fit_header(const salvo_trace *t, bool cut, char header[TRACE_HEADER])
+{
+    if (fill_header(t, cut, SIZE_MAX, header))
+        return true;
+    for (size_t most = 128; most > 0; most /= 2) {
+        if (!fill_header(t, cut, most, header))
+            continue;
+        salvo_cli_say("record: the names of %zu topics do not fit into a trace's header: cut after "
+                      "%zu bytes, and numbered", t->topic_count, most);
+        return true;
+    }
+    return false;
+}
+
 /* A file of the first `count`; the second time with what the cap left. */
 static int write_once(salvo_trace *t, const char *path, bool cut, size_t *written)
 {
     char header[TRACE_HEADER];
-    if (!fill_header(t, cut, header)) {
-        salvo_cli_say("record: the names of %zu topics do not fit into a trace's header",
-                      t->topic_count);
+    if (!fit_header(t, cut, header)) {
+        salvo_cli_say("record: the names of %zu topics do not fit into a trace's header, not even "
+                      "cut; some hundred topics do", t->topic_count);
         return CLI_FAILED;
     }
     gzFile file = gzopen(path, "wbe6");

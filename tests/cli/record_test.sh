@@ -137,6 +137,14 @@ printf 'at_s,bytes\n1699999999.123456789,1\n1699999999.123456790,1\n' >since-197
 run record --from-csv since-1970.csv --out since-1970.salvo
 status_is 0
 see since-1970.salvo '[x[0] for x in r] == [0, 1]'
+# Names that do not fit into the header are cut; what was recorded stays.
+awk 'BEGIN { print "at_ms,bytes,topic"
+             for (i = 0; i < 200; i++) printf "%d,9,%0100d\n", i, i }' >names.csv
+run record --from-csv names.csv --out names.salvo
+status_is 0
+err_lines 2
+err_has 'the names of 200 topics do not fit'
+see names.salvo 'len(r) == 200 and len(set(h["topics"])) == 200 and h["topics"][7].endswith("~7")'
 # As spreadsheets and people write it: a byte order mark, blanks around fields.
 printf '\xef\xbb\xbf"at_ms" , bytes ,topic, key\t\r\n 1 , 20 , "a, b " ,\r\n' >wide.csv
 printf '2,\t30 , a , k \r\n' >>wide.csv
