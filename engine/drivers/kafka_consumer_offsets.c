@@ -13,6 +13,9 @@
 
 #define MS UINT64_C(1000000)
 #define MOVE_TIMEOUT_MS 10000
+/* Of one try. On a busy machine librdkafka 2.0.2 now and then never answers a seek (2 of 14 runs
+ * of the conformance case), and does when it is asked again; the same seek twice does no harm. */
+#define SEEK_TIMEOUT_MS 1000
 #define SEEK_PAUSE_MS 10
 
 static int failed_for(const salvo_kafka_consumer *c, const char *what, rd_kafka_resp_err_t err,
@@ -71,11 +74,14 @@ static rd_kafka_resp_err_t move(salvo_kafka_consumer *c, rd_kafka_topic_partitio
     uint64_t deadline = salvo_kafka_deadline_ns(MOVE_TIMEOUT_MS);
     rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR_NO_ERROR;
     while (list->cnt > 0) {
-        rd_kafka_error_t *failed =
-            rd_kafka_seek_partitions(c->rk, list, salvo_kafka_left_ms(deadline));
+        int left_ms = salvo_kafka_left_ms(deadline);
+        rd_kafka_error_t *failed = rd_kafka_seek_partitions(
+            c->rk, list, left_ms < SEEK_TIMEOUT_MS ? left_ms : SEEK_TIMEOUT_MS);
         if (failed) {
             err = rd_kafka_error_code(failed);
             rd_kafka_error_destroy(failed);
+            if (err == RD_KAFKA_RESP_ERR__TIMED_OUT && salvo_kafka_left_ms(deadline) > 0)
+                continue;
             return err;
         }
         if (drop_done(list, &err))

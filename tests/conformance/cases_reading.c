@@ -215,6 +215,12 @@ void case_reading_pause(world *w)
     reading_leave(c);
 }
 
+static void seek(salvo_consumer *c, const char *name, int32_t partition, int64_t offset)
+{
+    if (salvo_consumer_seek(c, name, partition, offset) != 0)
+        fail_msg("salvo_consumer_seek to %lld: %s", (long long)offset, salvo_last_error());
+}
+
 void case_reading_seek(world *w)
 {
     char group[96];
@@ -230,18 +236,17 @@ void case_reading_seek(world *w)
         reading_leave(c);
         return;
     }
-    if (salvo_consumer_seek(c, name, partition, seen.all[13].offset))
-        fail_msg("salvo_consumer_seek: %s", salvo_last_error());
+    seek(c, name, partition, seen.all[13].offset);
     assert_int_equal(salvo_consumer_is_held(c, seen.all[0].id), 0);
     assert_int_equal(salvo_consumer_ack(c, &seen.all[13].id, 1), 0);
     seen.count = 0;
     reading_expect(c, &seen, 7);
     reading_check_times(&seen, 13, 7, 1, 1);
-    assert_int_equal(salvo_consumer_seek(c, name, partition, SALVO_OFFSET_BEGIN), 0);
+    seek(c, name, partition, SALVO_OFFSET_BEGIN);
     seen.count = 0;
     reading_expect(c, &seen, 20);
     reading_check_times(&seen, 0, 20, 1, 1);
-    assert_int_equal(salvo_consumer_seek(c, name, partition, SALVO_OFFSET_END), 0);
+    seek(c, name, partition, SALVO_OFFSET_END);
     reading_expect_nothing(c);
     seen.count = 0;
     send(w, topic, 1, 20, 1);
