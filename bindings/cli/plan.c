@@ -496,14 +496,24 @@ static void found_free(salvo_plan_found *f)
 /* Where the long run or another seed does not keep what the short one kept, a shorter linger. */
 static int find(salvo_plan_case *c, salvo_plan_found *f)
 {
+    salvo_plan_limit broken = PLAN_FITS;
+    char why[PLAN_TEXT] = "";
     for (int attempt = 0;; attempt++) {
         unsigned simulations = f->simulations;
         uint64_t records = f->simulated_records;
         *f = (salvo_plan_found){.simulations = simulations, .simulated_records = records};
         int status = salvo_cli_plan_search(c, f);
+        if (status == 0 && !f->possible && attempt > 0) { /* the longer one says why */
+            f->broken = broken;
+            memcpy(f->why, why, sizeof f->why);
+        }
         if (status != 0 || !f->possible)
             return status;
         status = salvo_cli_plan_limits(c, f);
+        if (attempt == 0) {
+            broken = f->broken;
+            memcpy(why, f->why, sizeof why);
+        }
         bool shorter = f->broken == PLAN_P99 && f->choice.linger_us != 0 &&
                        c->fixed.linger_us == UINT64_MAX && attempt < ATTEMPTS - 1;
         if (status != 0 || f->possible || !shorter)
