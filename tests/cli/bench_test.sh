@@ -37,10 +37,10 @@ reader=/usr/share/java/hdrhistogram.jar
 if [ -e "$reader" ] && command -v java >/dev/null; then
     for column in call accepted acknowledged consumed; do
         java -cp "$reader" org.HdrHistogram.HistogramLogProcessor -i a.hlog -tag "$column" \
-            -outputValueUnitRatio 1 >read 2>err || fail "the log of $column is not read"
+            -outputValueUnitRatio 1 >hlog.read 2>err || fail "the log of $column is not read"
         python3 - "$column" <<'PY' || fail "another reader has other values for $column"
 import json, re, sys
-column, text = json.load(open('a.json'))['columns'][sys.argv[1]], open('read').read()
+column, text = json.load(open('a.json'))['columns'][sys.argv[1]], open('hlog.read').read()
 # the table of all: value, percentile, count so far, 1/(1-percentile)
 rows = [line.split() for line in text[text.rindex('Percentile TotalCount'):].splitlines()
         if re.match(r'\s*[0-9]+\.[0-9]+\s+[01]\.', line)]
