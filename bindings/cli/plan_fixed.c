@@ -32,13 +32,13 @@ static bool is_planned(const char *key)
     return false;
 }
 
-/* A line of TOML. A secret stays where it is. */
+/* A line of TOML. A secret, also one within a URL, is masked and stays where it is. */
 static void put_line(FILE *to, const salvo_config_entry *entry)
 {
     bool text = strcmp(entry->type, "string") == 0 || strcmp(entry->type, "enum") == 0;
     bool dotted = strchr(entry->key, '.') != NULL;
-    if (strcmp(entry->value, "****") == 0) {
-        fprintf(to, "# %s: a secret; it is not copied\n", entry->key);
+    if (strstr(entry->value, "****") != NULL) {
+        fprintf(to, "# %s: holds a secret; it is not copied\n", entry->key);
         return;
     }
     fprintf(to, dotted ? "\"%s\" = " : "%s = ", entry->key);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define SECOND UINT64_C(1000000000)
+#define OUTAGE_FROM_NS SECOND
 
 static int set_number(salvo_config *config, const char *key, uint64_t value)
 {
@@ -60,14 +61,16 @@ uint64_t salvo_cli_plan_span(const salvo_plan_case *c, uint32_t scale_permille, 
     return span_ns < least_ns ? least_ns : span_ns;
 }
 
-/* The busiest moment comes right after the warm-up: short runs would miss it else. */
+/* The busiest moment comes right after the warm-up, or with the outage: short runs would miss it
+ * else. */
 static uint64_t traffic_from(const salvo_plan_case *c, const salvo_plan_shot *shot,
                              uint32_t scale_permille)
 {
     const salvo_plan_traffic *t = &c->traffic;
     uint64_t turn_ns = t->trace != NULL ? t->trace_ns : t->burst_every_ns;
-    uint64_t before_ns = t->trace != NULL ? shot->warmup_ns / 1000 * scale_permille
-                                          : shot->warmup_ns;
+    uint64_t before_ns = shot->warmup_ns + (shot->outage_ns != 0 ? OUTAGE_FROM_NS : 0);
+    if (t->trace != NULL)
+        before_ns = before_ns / 1000 * scale_permille;
     return turn_ns != 0 ? (c->peak_ns + turn_ns - before_ns % turn_ns) % turn_ns : 0;
 }
 
@@ -78,7 +81,7 @@ int salvo_cli_plan_shoot(const salvo_plan_case *c, const salvo_plan_choice *choi
     salvo_config *config = salvo_cli_plan_config(c, choice);
     if (config == NULL)
         return CLI_USAGE;
-    salvo_plan_outage outage = {.from_ns = 1000000000, .for_ns = shot->outage_ns,
+    salvo_plan_outage outage = {.from_ns = OUTAGE_FROM_NS, .for_ns = shot->outage_ns,
                                 .kind = c->outage_kind, .brokers = c->outage_brokers,
                                 .slow_permille = c->slow_permille};
     salvo_plan_run run = {.size = sizeof run, .config = config, .traffic = c->traffic,

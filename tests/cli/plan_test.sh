@@ -78,6 +78,9 @@ run plan --rate 1k --config told.toml --confirm 10s --json # and a file's likewi
 [ "$(value .settings.linger_us out)" = 200 ] || fail "--config is not kept"
 run config --config told.toml --changed
 status_is 0
+run plan --rate 1k -b redis -s redis_url=redis://u:pass@h:1/0 --confirm 10s --toml -
+out_has '^# redis_url: holds a secret'
+grep -q '\*\*' out && fail "a masked secret is in the core.toml"
 run plan --rate 3k -s linger_us=20000
 status_is 1
 err_lines 1
@@ -106,6 +109,12 @@ awk 'BEGIN { OFS = ","; t = 0
                  t += t >= 20000 && t < 21000 ? 0.1 : 2
              } }' >peak.csv
 run record --from-csv peak.csv --out peak.salvo
+burst=(--rate 20k --size 1000 --p99 100ms --outage 2s --recovery 20s --confirm 10s --json)
+run plan "${burst[@]}"
+calm=$(value .settings.buffer_bytes out)
+run plan "${burst[@]}" --burst 4x:1s/60s
+[ "$(value .settings.buffer_bytes out)" -gt $((calm * 3 / 2)) ] ||
+    fail "the burst does not come with the outage"
 run plan predict --trace peak.salvo --broker-per-record 200us --broker-servers 1 --json
 [ "$(value .p99_ns out)" -gt 100000000 ] || fail "the trace's peak is not in the prediction"
 
