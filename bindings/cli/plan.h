@@ -9,7 +9,8 @@
  *   plan_notes.c    what a result leans on
  *   plan_trace.c    traces as traffic
  *   plan_run.c      one simulation of a case with settings
- *   plan_search.c   the search; plan_limits.c: cliffs, seeds, predictions
+ *   plan_search.c   the search; plan_limits.c: seeds, the hour, predictions
+ *   plan_cliffs.c   how far the rate and each setting are from where it breaks
  *   plan_print.c    the table, the picture, JSON, core.toml; plan_page.c: the page
  */
 #ifndef SALVO_CLI_PLAN_H
@@ -38,6 +39,7 @@ typedef struct salvo_plan_model { /* a broker model and what came with it */
 
 typedef struct salvo_plan_choice { /* what a plan decides */
     uint64_t linger_us, batch_bytes, buffer_bytes, delivery_timeout_ms;
+    uint64_t ring_bytes;              /* 0: the engine's own choice */
     uint32_t flushers, partitions;
 } salvo_plan_choice;
 
@@ -63,8 +65,19 @@ typedef struct salvo_plan_case {
 } salvo_plan_case;
 
 typedef enum salvo_plan_limit {
-    PLAN_FITS, PLAN_P99, PLAN_THROUGHPUT, PLAN_REFUSED, PLAN_EXPIRED, PLAN_RECOVERY
+    PLAN_FITS, PLAN_P99, PLAN_THROUGHPUT, PLAN_REFUSED, PLAN_EXPIRED, PLAN_RECOVERY, PLAN_CONSUMERS
 } salvo_plan_limit;
+
+typedef enum salvo_plan_setting {
+    PLAN_BUFFER, PLAN_RING, PLAN_LINGER, PLAN_BATCH, PLAN_FLUSHERS, PLAN_PARTITIONS, PLAN_DEADLINE,
+    PLAN_EDGES
+} salvo_plan_setting;
+
+typedef struct salvo_plan_edge {      /* how far a setting may go, the others as they are */
+    salvo_plan_setting setting;
+    uint64_t value, holds, breaks_at; /* in the setting's unit; holds: the last that did */
+    salvo_plan_limit how;             /* PLAN_FITS: nothing broke up to `holds` */
+} salvo_plan_edge;
 
 typedef struct salvo_plan_found {
     salvo_plan_choice choice;
@@ -78,6 +91,8 @@ typedef struct salvo_plan_found {
     uint64_t p99_low_ns, p99_high_ns;
     uint64_t cliff_permille[3];       /* of the rate: p99 or throughput, room, recovery; 0: none */
     salvo_plan_limit first;           /* what breaks first */
+    salvo_plan_edge edges[PLAN_EDGES]; /* at the rate that was told */
+    size_t edge_count;
     uint64_t outage_shrunk_permille;  /* 1000: the whole outage was simulated while searching */
     uint64_t simulated_records;
     unsigned simulations;
@@ -139,11 +154,24 @@ int salvo_cli_plan_fits(const salvo_plan_case *c, salvo_plan_found *found, uint6
                         uint64_t buffer, salvo_plan_limit *broken);
 int salvo_cli_plan_least_buffer(const salvo_plan_case *c, salvo_plan_found *found, uint64_t seed,
                                 uint64_t low, uint64_t high, uint64_t *least);
+/* The least buffer and ring that the engine takes; of a buffer before it is shortened with an
+ * outage. */
+uint64_t salvo_cli_plan_floor(const salvo_plan_case *c, const salvo_plan_found *found);
+uint64_t salvo_cli_plan_least_ring(const salvo_plan_case *c, const salvo_plan_choice *choice);
 int salvo_cli_plan_limits(const salvo_plan_case *c, salvo_plan_found *found);
 int salvo_cli_plan_predict(const salvo_plan_case *c, salvo_plan_prediction *p);
 
+/* plan_cliffs.c: they fill in cliff_permille and first; edges and edge_count. 0, or a status after
+ * a printed error. */
+int salvo_cli_plan_rate_cliffs(const salvo_plan_case *c, salvo_plan_found *found);
+int salvo_cli_plan_setting_cliffs(const salvo_plan_case *c, salvo_plan_found *found);
+void salvo_cli_plan_deadline_cliff(const salvo_plan_case *c, salvo_plan_found *found);
+const char *salvo_cli_plan_setting_name(salvo_plan_setting setting);
+
 /* plan_print.c */
 const char *salvo_cli_plan_limit_name(salvo_plan_limit limit);
+/* "2000; breaks at 5600: p99" */
+void salvo_cli_plan_edge_text(const salvo_plan_edge *edge, char text[PLAN_TEXT]);
 void salvo_cli_plan_print(const salvo_plan_case *c, const salvo_plan_found *found);
 void salvo_cli_plan_print_prediction(const salvo_plan_case *c, const salvo_plan_prediction *p);
 json_t *salvo_cli_plan_json(const salvo_plan_case *c, const salvo_plan_found *found);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Around a plan that was found: how far the rate may grow until each target breaks, what other
- * seeds say, an hour at the rate that was told, and predictions for given settings.
+ * Around a plan that was found: what other seeds say, an hour at the rate that was told (beside
+ * it, the cliffs), and predictions for given settings.
  */
 #include "plan.h"
 
@@ -12,78 +12,7 @@
 
 #define MIB (UINT64_C(1) << 20)
 #define SECOND UINT64_C(1000000000)
-enum { CONFIRM_RECORDS = 300000000, CLIFF_MOST_PERMILLE = 16000, PREDICT_RECORDS = 2000000 };
-
-typedef int (*probe)(const salvo_plan_case *c, salvo_plan_found *f, uint32_t permille,
-                     salvo_plan_limit *broken);
-
-static int probe_steady(const salvo_plan_case *c, salvo_plan_found *f, uint32_t permille,
-                        salvo_plan_limit *broken)
-{
-    salvo_plan_result r;
-    int status = salvo_cli_plan_steady(c, &f->choice, permille, c->seed, &r, broken);
-    f->simulated_records += r.records;
-    salvo_plan_result_free(&r);
-    return status;
-}
-
-static int probe_outage(const salvo_plan_case *c, salvo_plan_found *f, uint32_t permille,
-                        salvo_plan_limit *broken)
-{
-    salvo_plan_result r;
-    int status = salvo_cli_plan_outage(c, &f->choice, permille, c->seed,
-                                       f->outage_shrunk_permille, &r, broken);
-    f->simulated_records += r.records;
-    salvo_plan_result_free(&r);
-    return status;
-}
-
-/* The least multiple of the rate at which it breaks, to 4 %; 0: none up to 16. */
-static int cliff(const salvo_plan_case *c, salvo_plan_found *f, probe look, uint64_t *permille,
-                 salvo_plan_limit *how)
-{
-    uint32_t low = PLAN_HEADROOM_PERMILLE, high = low;
-    salvo_plan_limit broken = PLAN_FITS;
-    int status = 0;
-    while (status == 0 && broken == PLAN_FITS && high < CLIFF_MOST_PERMILLE) {
-        low = high;
-        high += high / 2;
-        f->simulations++;
-        status = look(c, f, high, &broken);
-    }
-    *permille = 0;
-    if (status != 0 || broken == PLAN_FITS)
-        return status;
-    *how = broken;
-    while (status == 0 && high - low > high / 25) {
-        uint32_t middle = low + (high - low) / 2;
-        f->simulations++;
-        status = look(c, f, middle, &broken);
-        if (broken == PLAN_FITS) {
-            low = middle;
-        } else {
-            high = middle;
-            *how = broken;
-        }
-    }
-    *permille = high;
-    return status;
-}
-
-static int cliffs(const salvo_plan_case *c, salvo_plan_found *f)
-{
-    salvo_plan_limit steady = PLAN_P99, outage = PLAN_REFUSED;
-    int status = cliff(c, f, probe_steady, &f->cliff_permille[0], &steady);
-    if (status == 0 && c->outage_ns != 0)
-        status = cliff(c, f, probe_outage, &f->cliff_permille[1], &outage);
-    f->first = PLAN_FITS;
-    if (f->cliff_permille[0] != 0)
-        f->first = steady;
-    if (f->cliff_permille[1] != 0 &&
-        (f->cliff_permille[0] == 0 || f->cliff_permille[1] < f->cliff_permille[0]))
-        f->first = outage;
-    return status;
-}
+enum { CONFIRM_RECORDS = 300000000, PREDICT_RECORDS = 2000000 };
 
 /* ---- Side by side ----
  * Runs that need nothing of each other go on threads of their own, each with its own copy of what
@@ -216,7 +145,8 @@ static int hour_task(task *t)
 
 static int cliffs_task(task *t)
 {
-    return cliffs(t->c, &t->found);
+    int status = salvo_cli_plan_rate_cliffs(t->c, &t->found);
+    return status != 0 ? status : salvo_cli_plan_setting_cliffs(t->c, &t->found);
 }
 
 /* The whole outage, where a shortened one was searched with. */
@@ -285,6 +215,9 @@ int salvo_cli_plan_limits(const salvo_plan_case *c, salvo_plan_found *f)
         f->as_told_ns = hour->found.as_told_ns;
         f->first = grows->found.first;
         memcpy(f->cliff_permille, grows->found.cliff_permille, sizeof f->cliff_permille);
+        memcpy(f->edges, grows->found.edges, sizeof f->edges);
+        f->edge_count = grows->found.edge_count;
+        salvo_cli_plan_deadline_cliff(c, f);
         if (status == 0)
             check_hour(c, f);
     }

@@ -181,6 +181,20 @@ static void cliff_row(FILE *to, const char *name, uint64_t permille)
     end_row(to, "times the rate");
 }
 
+static void put_edges(FILE *to, const salvo_plan_found *f)
+{
+    char text[PLAN_TEXT];
+    fputs("<p>At the rate itself, each setting alone, the others as they are:</p>\n", to);
+    fputs(table_begin, to);
+    for (size_t i = 0; i < f->edge_count; i++) {
+        salvo_cli_plan_edge_text(&f->edges[i], text);
+        begin_row(to, salvo_cli_plan_setting_name(f->edges[i].setting));
+        salvo_report_text(to, text);
+        end_row(to, "");
+    }
+    fputs(table_end, to);
+}
+
 static void put_cliffs(FILE *to, const planned *p)
 {
     begin_section(to, "cliffs", "How far from each cliff");
@@ -195,6 +209,7 @@ static void put_cliffs(FILE *to, const planned *p)
     fputs(salvo_cli_plan_limit_name(p->f->first), to);
     end_row(to, "as the rate grows");
     fputs(table_end, to);
+    put_edges(to, p->f);
     fputs("</section>\n", to);
 }
 

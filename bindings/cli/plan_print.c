@@ -16,7 +16,8 @@
 enum { BAR = 40, SPARKS = 48 };
 
 static const char *const driver_of_limit[] = {"nothing", "p99", "throughput", "room",
-                                              "the delivery deadline", "recovery"};
+                                              "the delivery deadline", "recovery",
+                                              "the consumers"};
 
 const char *salvo_cli_plan_limit_name(salvo_plan_limit limit)
 {
@@ -39,6 +40,28 @@ static const char *size_text(uint64_t bytes, char text[24])
     return text;
 }
 
+static const char *setting_text(salvo_plan_setting setting, uint64_t value, char text[24])
+{
+    if (setting == PLAN_BUFFER || setting == PLAN_RING || setting == PLAN_BATCH)
+        return size_text(value, text);
+    snprintf(text, 24, "%llu", (unsigned long long)value);
+    return text;
+}
+
+void salvo_cli_plan_edge_text(const salvo_plan_edge *e, char text[PLAN_TEXT])
+{
+    char is[24], at[24];
+    setting_text(e->setting, e->value, is);
+    if (e->how != PLAN_FITS)
+        snprintf(text, PLAN_TEXT, "%s; breaks at %s: %s", is,
+                 setting_text(e->setting, e->breaks_at, at), driver_of_limit[e->how]);
+    else if (e->holds == e->value)
+        snprintf(text, PLAN_TEXT, "%s; the least there is", is);
+    else
+        snprintf(text, PLAN_TEXT, "%s; holds %s %s", is,
+                 e->holds < e->value ? "down to" : "up to", setting_text(e->setting, e->holds, at));
+}
+
 static uint64_t per_s(uint64_t count, uint64_t over_ns)
 {
     return over_ns != 0 ? (uint64_t)((unsigned __int128)count * SECOND / over_ns) : 0;
@@ -49,7 +72,7 @@ static void bar(const salvo_picture *picture, const char *name, uint64_t used, u
                 const char *text)
 {
     uint64_t filled = whole != 0 ? used * BAR / whole : BAR;
-    printf("  %-18s ", name);
+    printf("  %-19s ", name);
     for (uint64_t i = 0; i < BAR; i++)
         fputs(i < filled ? (picture->utf8 ? "█" : "#") : (picture->utf8 ? "·" : "."), stdout);
     printf(" %s\n", text);
@@ -175,6 +198,25 @@ static void print_cliffs(const salvo_plan_case *c, const salvo_plan_found *f)
         sparks(&picture, &f->outage);
 }
 
+/* A full bar is at its cliff, an empty one has none. */
+static void print_edges(const salvo_plan_case *c, const salvo_plan_found *f)
+{
+    salvo_picture picture = salvo_picture_for(stdout);
+    char rate[28], text[PLAN_TEXT];
+    printf("\nhow far from its cliff each setting is at %s/s, the others as they are\n",
+           salvo_picture_count(salvo_cli_plan_rate(c, 1000), rate));
+    for (size_t i = 0; i < f->edge_count; i++) {
+        const salvo_plan_edge *e = &f->edges[i];
+        uint64_t at = e->breaks_at;
+        salvo_cli_plan_edge_text(e, text);
+        if (e->how == PLAN_FITS)
+            bar(&picture, salvo_cli_plan_setting_name(e->setting), 0, 1, text);
+        else
+            bar(&picture, salvo_cli_plan_setting_name(e->setting), at < e->value ? at : e->value,
+                at < e->value ? e->value : at, text);
+    }
+}
+
 static void print_outage(const salvo_plan_case *c)
 {
     char outage[16], recovery[16];
@@ -216,6 +258,7 @@ void salvo_cli_plan_print(const salvo_plan_case *c, const salvo_plan_found *f)
     print_settings(c, f);
     print_expected(c, f);
     print_cliffs(c, f);
+    print_edges(c, f);
     print_notes(c, &f->as_told);
     char records[28];
     printf("\n%u simulations of %s messages in all\n", f->simulations,
@@ -280,6 +323,21 @@ static json_t *notes_json(const salvo_plan_case *c, const salvo_plan_result *r)
     return list;
 }
 
+static json_t *edges_json(const salvo_plan_found *f)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < f->edge_count; i++) {
+        const salvo_plan_edge *e = &f->edges[i];
+        bool broke = e->how != PLAN_FITS;
+        json_array_append_new(
+            list, json_pack("{ss so so so ss?}", "setting", salvo_cli_plan_setting_name(e->setting),
+                            "value", number(e->value), "holds", number(e->holds), "breaks_at",
+                            broke ? number(e->breaks_at) : json_null(), "breaks",
+                            broke ? salvo_cli_plan_limit_name(e->how) : NULL));
+    }
+    return list;
+}
+
 static json_t *case_json(const salvo_plan_case *c)
 {
     return json_pack("{so ss ss so so so ss so so so so}", "rate_per_s",
@@ -320,6 +378,7 @@ json_t *salvo_cli_plan_json(const salvo_plan_case *c, const salvo_plan_found *f)
     json_object_set_new(root, "steady_cliff_permille", number(f->cliff_permille[0]));
     json_object_set_new(root, "outage_cliff_permille", number(f->cliff_permille[1]));
     json_object_set_new(root, "breaks_first", json_string(salvo_cli_plan_limit_name(f->first)));
+    json_object_set_new(root, "setting_cliffs", edges_json(f));
     json_object_set_new(root, "simulated_ns", number(f->as_told_ns));
     json_object_set_new(root, "notes", notes_json(c, r));
     json_object_set_new(root, "as_told", result_json(r));

@@ -31,6 +31,8 @@ salvo_config *salvo_cli_plan_config(const salvo_plan_case *c, const salvo_plan_c
     if (err == 0)
         err = set_number(config, "buffer_bytes", choice->buffer_bytes);
     if (err == 0)
+        err = set_number(config, "ring_bytes", choice->ring_bytes);
+    if (err == 0)
         err = set_number(config, "batch_bytes", choice->batch_bytes);
     if (err == 0)
         err = set_number(config, "delivery_timeout_ms", choice->delivery_timeout_ms);

@@ -203,39 +203,54 @@ static int room_of(const salvo_plan_case *c, salvo_plan_found *f, const salvo_pl
     return status;
 }
 
-/* The least room, to 3 %; then the fewest requests: a larger batch must save 2 % of them. */
+typedef struct weighed { /* what is compared of two ways to batch */
+    uint64_t room, requests, cpu_permille;
+} weighed;
+
+/* The least room, to 3 %; then the fewest requests, to 2 %; then the least CPU, to 3 %. */
+static bool is_better(const weighed *a, const weighed *than)
+{
+    if (a->room * 100 < than->room * 97 || a->room * 100 > than->room * 103)
+        return a->room < than->room;
+    if (a->requests * 100 < than->requests * 98 || a->requests * 100 > than->requests * 102)
+        return a->requests < than->requests;
+    return a->cpu_permille * 100 < than->cpu_permille * 97;
+}
+
+/* One batch size with its largest linger; found: there is one. */
+static int weigh(const salvo_plan_case *c, salvo_plan_found *f, salvo_plan_choice *choice,
+                 weighed *w, bool *found)
+{
+    salvo_plan_limit broken;
+    int status = bisect_linger(c, f, choice, found);
+    if (status != 0 || !*found)
+        return status;
+    status = try_steady(c, f, choice, &broken);
+    w->requests = f->steady.requests;
+    w->cpu_permille = f->steady.cores_busy_permille;
+    return status != 0 ? status : room_of(c, f, choice, &w->room);
+}
+
 static int choose_batching(const salvo_plan_case *c, salvo_plan_found *f)
 {
     static const uint64_t batches[] = {64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20};
-    salvo_plan_choice best = {0};
-    uint64_t fewest = UINT64_MAX, asked = 0, least_room = UINT64_MAX / 200, room = 0;
     size_t count = c->fixed.batch_bytes != 0 ? 1 : sizeof batches / sizeof batches[0];
+    salvo_plan_choice best = {0};
+    weighed least = {0}, mine = {0};
+    f->possible = false;
     for (size_t i = 0; i < count; i++) {
         salvo_plan_choice choice = f->choice;
-        salvo_plan_limit broken;
         bool found;
         choice.batch_bytes = c->fixed.batch_bytes != 0 ? c->fixed.batch_bytes : batches[i];
-        int status = bisect_linger(c, f, &choice, &found);
+        int status = weigh(c, f, &choice, &mine, &found);
         if (status != 0)
             return status;
-        if (!found)
+        if (!found || (f->possible && !is_better(&mine, &least)))
             continue;
-        status = try_steady(c, f, &choice, &broken);
-        if (status != 0)
-            return status;
-        asked = f->steady.requests;
-        status = room_of(c, f, &choice, &room);
-        if (status != 0)
-            return status;
-        bool smaller = room * 100 < least_room * 97;
-        bool fewer = asked < fewest - fewest / 50 && room * 100 <= least_room * 103;
-        if (!smaller && !fewer)
-            continue;
-        least_room = room;
-        fewest = asked;
+        least = mine;
         best = choice;
+        f->possible = true;
     }
-    f->possible = fewest != UINT64_MAX;
     if (f->possible)
         f->choice = best;
     return 0;
@@ -317,6 +332,17 @@ int salvo_cli_plan_least_buffer(const salvo_plan_case *c, salvo_plan_found *f, u
     return 0;
 }
 
+uint64_t salvo_cli_plan_least_ring(const salvo_plan_case *c, const salvo_plan_choice *choice)
+{
+    salvo_config *config = salvo_cli_plan_config(c, choice);
+    uint64_t message = salvo_cli_config_number(config, "max_message_bytes", 1000000);
+    salvo_config_free(config);
+    uint64_t ring = 64 << 10; /* four of the largest */
+    while (ring < 4 * (message + 1024))
+        ring *= 2;
+    return ring;
+}
+
 /* The least buffer that the engine takes at all with these settings. */
 static uint64_t floor_bytes(const salvo_plan_case *c, const salvo_plan_choice *choice)
 {
@@ -324,9 +350,7 @@ static uint64_t floor_bytes(const salvo_plan_case *c, const salvo_plan_choice *c
     uint64_t message = salvo_cli_config_number(config, "max_message_bytes", 1000000);
     uint64_t fixed = salvo_cli_config_number(config, "ring_bytes", 0);
     salvo_config_free(config);
-    uint64_t ring = 64 << 10; /* a ring holds four of the largest, the arena four more and spare */
-    while (ring < 4 * (message + 1024))
-        ring *= 2;
+    uint64_t ring = salvo_cli_plan_least_ring(c, choice);
     uint64_t least = (choice->flushers * (ring + 2 * message + 4 * MIB)) * 4 / 3 + MIB;
     if (least < 4 * ring * choice->flushers)
         least = 4 * ring * choice->flushers;
@@ -338,6 +362,14 @@ static uint64_t floor_bytes(const salvo_plan_case *c, const salvo_plan_choice *c
     if (least < 4 * choice->batch_bytes)
         least = 4 * choice->batch_bytes;
     return (least + MIB - 1) / MIB * MIB;
+}
+
+uint64_t salvo_cli_plan_floor(const salvo_plan_case *c, const salvo_plan_found *f)
+{
+    uint64_t least = floor_bytes(c, &f->choice);
+    if (f->outage_shrunk_permille == 0 || f->outage_shrunk_permille == 1000)
+        return least;
+    return least * 1000 / f->outage_shrunk_permille / MIB * MIB + MIB;
 }
 
 static void explain_outage(const salvo_plan_case *c, salvo_plan_found *f, salvo_plan_limit broken)
@@ -392,7 +424,7 @@ static int check_buffer(const salvo_plan_case *c, salvo_plan_found *f)
 
 static int choose_buffer(const salvo_plan_case *c, salvo_plan_found *f)
 {
-    uint64_t low = floor_bytes(c, &f->choice), records = 0;
+    uint64_t records = 0;
     salvo_plan_limit broken = PLAN_REFUSED;
     int status;
     if (c->fixed.buffer_bytes != 0)
@@ -404,9 +436,8 @@ static int choose_buffer(const salvo_plan_case *c, salvo_plan_found *f)
         uint64_t shrink = records > OUTAGE_RECORDS ? OUTAGE_RECORDS * UINT64_C(1000) / records
                                                    : 1000;
         f->outage_shrunk_permille = shrink < 20 ? 20 : shrink;
-        low = low * 1000 / f->outage_shrunk_permille / MIB * MIB + MIB;
     }
-    uint64_t high = low;
+    uint64_t low = salvo_cli_plan_floor(c, f), high = low;
     for (;;) {
         status = salvo_cli_plan_fits(c, f, c->seed, high, &broken);
         if (status != 0)

@@ -42,11 +42,30 @@ run plan "${case[@]}" --rate 30k --json --out higher.json
 run plan "${case[@]}" --rate 30k --outage 4s --recovery 8s --json --out longer.json
 [ "$(value .settings.buffer_bytes longer.json)" -ge \
     "$(value .settings.buffer_bytes higher.json)" ] || fail "less memory for a longer outage"
+# Each setting's cliff is where it was told: the others pinned, 1.3 times 23,077 a second.
+at_edge() { # SETTING, PART: breaks_at or holds, its hundredths, STATUS
+    local edge pinned=() key
+    edge=$(python3 -c 'import json, sys
+for edge in json.load(open("higher.json"))["setting_cliffs"]:
+    if edge["setting"] == sys.argv[1]:
+        print(edge[sys.argv[2]] * int(sys.argv[3]) // 100)' "$1" "$2" "$3")
+    for key in linger_us batch_bytes flushers delivery_timeout_ms buffer_bytes; do
+        pinned+=(-s "$key=$(value ".settings.$key" higher.json)")
+    done
+    run plan "${case[@]}" --rate 23077 "${pinned[@]}" -s "$1=$edge" --confirm 10s --json
+    status_is "$4"
+}
+at_edge buffer_bytes holds 110 0
+at_edge buffer_bytes breaks_at 90 1
+at_edge linger_us holds 90 0
+at_edge linger_us breaks_at 115 1
 run plan "${case[@]}" --seed 7
 status_is 0
 out_has '^settings'
 out_has 'buffer_bytes'
 out_has 'what breaks first'
+out_has '^  linger_us .*; breaks at [0-9]+: p99'
+out_has '^  delivery_timeout_ms .*; breaks at [0-9]+: the delivery deadline'
 
 # Targets that cannot be met: one line says which part, and by how much.
 run plan --rate 3k --p99 500us
