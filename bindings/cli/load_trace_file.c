@@ -31,16 +31,18 @@ static const char *take_header(salvo_trace_file *t, char *header)
     json_int_t one_of = json_integer_value(json_object_get(root, "one_of"));
     json_int_t lost = json_integer_value(json_object_get(root, "lost"));
     t->truncated = json_is_true(json_object_get(root, "truncated"));
-    size_t topics = json_array_size(json_object_get(root, "topics"));
+    const json_t *names = json_object_get(root, "topics");
+    json_int_t topics = json_is_integer(names) ? json_integer_value(names)
+                                               : (json_int_t)json_array_size(names);
     json_decref(root);
     t->one_of = one_of > 1 ? (uint64_t)one_of : 1;
     t->lost = lost > 0 ? (uint64_t)lost : 0;
-    t->topic_count = (uint32_t)topics;
+    t->topic_count = topics > 0 && topics <= TOPICS_MOST ? (uint32_t)topics : 0;
     if (!ours)
         return "not a trace: `salvo record` writes them, of CSV too (--from-csv)";
     if (!known)
         return "a trace of a version that this salvo does not know; it knows 1";
-    return topics == 0 || topics > TOPICS_MOST ? "a trace names 1 to 4096 topics" : NULL;
+    return t->topic_count == 0 ? "a trace names 1 to 4096 topics" : NULL;
 }
 
 bool salvo_trace_open(salvo_trace_file *t, const char *path, char *error, size_t error_size)

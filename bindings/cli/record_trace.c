@@ -79,9 +79,12 @@ static uint64_t scaled(const salvo_trace *t, uint64_t ns)
     return t->scale == 1 ? ns : (uint64_t)((double)ns / t->scale);
 }
 
-/* Topics' names, or the begin of each and its number where they are longer than `most`. */
+/* Topics' names, or the begin of each and its number where they are longer than `most`; 0: only
+ * how many there are. */
 static json_t *names_of(const salvo_trace *t, size_t most)
 {
+    if (most == 0)
+        return json_integer((json_int_t)t->topic_count);
     json_t *topics = json_array();
     for (size_t i = 0; i < t->topic_count; i++) {
         const char *name = t->topics[i];
@@ -154,19 +157,23 @@ static size_t write_records(salvo_trace *t, gzFile file, const char *path, bool 
     return i;
 }
 
-/* A recording that nobody can repeat is not lost for long names: they are cut as far as needed. */
+/* A recording that nobody can repeat is not lost for names: they are cut as far as needed, or left
+ * out. Their number fits always; false: no memory. */
 static bool fit_header(const salvo_trace *t, bool cut, char header[TRACE_HEADER])
 {
+    size_t most = 128;
     if (fill_header(t, cut, SIZE_MAX, header))
         return true;
-    for (size_t most = 128; most > 0; most /= 2) {
-        if (!fill_header(t, cut, most, header))
-            continue;
+    for (; !fill_header(t, cut, most, header); most /= 2)
+        if (most == 0)
+            return false;
+    if (most != 0)
         salvo_cli_say("record: the names of %zu topics do not fit into a trace's header: cut after "
                       "%zu bytes, and numbered", t->topic_count, most);
-        return true;
-    }
-    return false;
+    else
+        salvo_cli_say("record: the names of %zu topics do not fit into a trace's header, not even "
+                      "cut: numbers stand for them", t->topic_count);
+    return true;
 }
 
 /* A file of the first `count`; the second time with what the cap left. */
@@ -174,8 +181,7 @@ static int write_once(salvo_trace *t, const char *path, bool cut, size_t *writte
 {
     char header[TRACE_HEADER];
     if (!fit_header(t, cut, header)) {
-        salvo_cli_say("record: the names of %zu topics do not fit into a trace's header, not even "
-                      "cut; some hundred topics do", t->topic_count);
+        salvo_cli_say("record: no memory");
         return CLI_FAILED;
     }
     gzFile file = gzopen(path, "wbe6");

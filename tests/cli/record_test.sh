@@ -145,6 +145,14 @@ status_is 0
 err_lines 2
 err_has 'the names of 200 topics do not fit'
 see names.salvo 'len(r) == 200 and len(set(h["topics"])) == 200 and h["topics"][7].endswith("~7")'
+awk 'BEGIN { print "at_ms,bytes,topic"
+             for (i = 0; i < 1500; i++) printf "%d,9,topic-%d\n", i, i }' >many.csv
+run record --from-csv many.csv --out many.salvo
+status_is 0
+err_has 'the names of 1500 topics do not fit'
+see many.salvo 'len(r) == 1500 and h["topics"] == 1500 and r[1499][3] == 1499'
+run bench --quiet -b null --trace many.salvo --out many.json
+status_is 0
 # As spreadsheets and people write it: a byte order mark, blanks around fields.
 printf '\xef\xbb\xbf"at_ms" , bytes ,topic, key\t\r\n 1 , 20 , "a, b " ,\r\n' >wide.csv
 printf '2,\t30 , a , k \r\n' >>wide.csv
