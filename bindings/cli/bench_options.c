@@ -79,6 +79,8 @@ enum {
     OPT_HDR, OPT_TRACE, OPT_SCALE, OPT_PARTITIONS
 };
 
+enum { SCENARIO_MOST = 1000 };
+
 static const struct option options_table[] = {
     {"rate", required_argument, NULL, 'r'},
     {"arrivals", required_argument, NULL, OPT_ARRIVALS},
@@ -233,25 +235,37 @@ static bool take_line(salvo_bench_options *o, char *line)
     return true;
 }
 
+static int take_lines(salvo_bench_options *o, FILE *file)
+{
+    char *line = NULL;
+    size_t room = 0;
+    int status = CLI_OK;
+    while (status == CLI_OK && getline(&line, &room, file) != -1) {
+        if (o->owned_count == SCENARIO_MOST)
+            status = salvo_cli_usage("bench", "--scenario: %s: more than %d options", o->scenario,
+                                     SCENARIO_MOST);
+        else if (!take_line(o, line))
+            status = salvo_cli_usage("bench", "--scenario: %s: `scenario` is no line of such a "
+                                     "file: one file holds it all", o->scenario);
+    }
+    free(line);
+    if (status == CLI_OK && ferror(file)) {
+        salvo_cli_say("--scenario: cannot read %s", o->scenario);
+        status = CLI_FAILED;
+    }
+    return status;
+}
+
 static int read_scenario(salvo_bench_options *o)
 {
-    char line[4096];
-    bool plain = true;
     FILE *file = fopen(o->scenario, "re");
     if (!file) {
         salvo_cli_say("--scenario: cannot read %s: %s", o->scenario, strerror(errno));
         return CLI_FAILED;
     }
-    while (plain && o->owned_count < 1000 && fgets(line, sizeof line, file))
-        plain = take_line(o, line);
-    bool good = !ferror(file);
+    int status = take_lines(o, file);
     fclose(file);
-    if (!good)
-        salvo_cli_say("--scenario: cannot read %s", o->scenario);
-    if (!plain)
-        return salvo_cli_usage("bench", "--scenario: %s: `scenario` is no line of such a file: one "
-                               "file holds it all", o->scenario);
-    return good ? CLI_OK : CLI_FAILED;
+    return status;
 }
 
 /* The command line with the scenario's words in front; NULL with a status. */

@@ -211,6 +211,10 @@ bench --scenario bad
 status_is 2
 err_lines 1
 err_has 'bad: `scenario` is no line of such a file'
+for _ in $(seq 1001); do echo 'seed = 1'; done >bad
+bench --scenario bad
+status_is 2
+err_has 'bad: more than 1000 options'
 run bench merge --out m.json b.json c.json
 status_is 0
 is m.json columns.acknowledged.count 1300
