@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
+import hdrlog
 import show
 from host import Host
 from play import encode
@@ -107,13 +108,13 @@ def write_schedule(bench: Bench, sink: Sink) -> Path:
     return path
 
 
-def run_salvo(bench: Bench, sink: Sink, address: str, topic: str, schedule: Path
+def run_salvo(bench: Bench, sink: Sink, address: str, topic: str, schedule: Path, log: Path
               ) -> show.Result:
     """Salvo, through its own load generator."""
     out = bench.out / "salvo.json"
     sets = sink.salvo | {sink.address_key: address}
     words = [bench.salvo, "bench", "--quiet", "--broker", sink.name, "--schedule", str(schedule),
-             "--existing", topic, "--out", str(out)]
+             "--existing", topic, "--out", str(out), "--hdr", str(log)]
     for key, value in sets.items():
         words += ["--set", f"{key}={value}"]
     done = subprocess.run(words, cwd=bench.out, text=True, stdout=subprocess.DEVNULL,
@@ -133,8 +134,8 @@ def last_line(text: str) -> str:
     return lines[-1] if lines else "it said nothing"
 
 
-def run_peer(bench: Bench, sink: Sink, source: Path, address: str, topic: str, schedule: Path
-             ) -> show.Result:
+def run_peer(bench: Bench, sink: Sink, source: Path, address: str, topic: str, schedule: Path,
+             hdr_log: Path) -> show.Result:
     """One peer, one round: PEER SCHEDULE OUT KEY=VALUE... (docs/formats.md)."""
     out = bench.out / "summary.json"
     out.unlink(missing_ok=True)
@@ -149,6 +150,7 @@ def run_peer(bench: Bench, sink: Sink, source: Path, address: str, topic: str, s
             assert peer.stdin
             peer.stdin.write("go\n")
             peer.stdin.flush()
+            started = time.time()
             host.start(bench.options.warmup)
             peer.wait(bench.options.warmup + bench.options.seconds + DRAIN_S)
         except subprocess.TimeoutExpired:
@@ -162,6 +164,7 @@ def run_peer(bench: Bench, sink: Sink, source: Path, address: str, topic: str, s
     out.unlink()
     if log.stat().st_size == 0:
         log.unlink()
+    hdrlog.write(hdr_log, started, bench.options.warmup, summary)
     result = peer_result(bench, sink, summary, schedule)
     result["generator"] |= {"hiccups": show.histogram(encode(host.hiccups), 0),
                             "steal_percent": round(host.steal_percent, 3)}
@@ -219,10 +222,12 @@ def one(bench: Bench, sink: Sink, name: str, source: Path | None, address: str, 
         round_number: int) -> show.Result:
     """One client, one round, on a topic of its own; written as a result file."""
     topic = f"peers-{os.getpid()}-{round_number}-{name}"
+    path = bench.out / f"{sink.name}-{name}-{round_number}.json"
+    log = path.with_suffix(".hlog")
     if source:
-        result = run_peer(bench, sink, source, address, topic, schedule)
+        result = run_peer(bench, sink, source, address, topic, schedule, log)
     else:
-        result = run_salvo(bench, sink, address, topic, schedule)
+        result = run_salvo(bench, sink, address, topic, schedule, log)
     deadline = time.monotonic() + 10  # a RabbitMQ queue's length follows its confirms
     try:
         while (stored := sink.stored(address, topic)) < result["acknowledged_in_all"]:
@@ -237,7 +242,6 @@ def one(bench: Bench, sink: Sink, name: str, source: Path | None, address: str, 
         bench.failures.append(f"{sink.name}: {name}, round {round_number}: {result['lost']} "
                               "acknowledged messages are not on the server")
     result["name"] = f"{sink.name} {result['client']}, round {round_number}"
-    path = bench.out / f"{sink.name}-{name}-{round_number}.json"
     path.write_text(json.dumps(result) + "\n", encoding="utf-8")
     return result
 
@@ -389,8 +393,8 @@ def main() -> None:
     classes, classpath = java(Path(options.build)) if kafka else (None, "")
     bench = Bench(options, out, classes, classpath)
     tables = {}
-    for old in out.glob("*.json"):  # of earlier runs
-        if re.fullmatch(rf"({'|'.join(SINKS)})-\w+-\d+\.json", old.name):
+    for old in out.iterdir():  # of earlier runs
+        if re.fullmatch(rf"({'|'.join(SINKS)})-\w+-\d+\.(json|hlog)", old.name):
             old.unlink()
     for name in options.sink.split(","):
         sink = SINKS[name](options.linger_us, options.compression)
