@@ -19,7 +19,8 @@ Printed side by side: predicted, measured, repeat error (each round against the 
 others), and the naive guess (linger + the probe's p99). Points whose repeat error exceeds 15 % are
 unresolved; with fewer than 8 resolved ones there is no verdict. Where the host above a virtual
 machine takes more than 2 % of the processors meanwhile (steal), a probe or a load has no say and is
-played again: a probe twice at most, of the loads as many as one round has.
+played again: a probe twice at most, of the loads as many as one round has. Processors are kept
+from halting meanwhile (bench/awake.c), because a halted one is what a neighbour takes.
 
   --quick        1 broker at a time as always, but 3 rounds of 5 s and a probe of 30 s
   --rounds N     default 5; --seconds N: of a round, default 30
@@ -53,11 +54,14 @@ scratch=${out:-$(mktemp -d)}
 mkdir -p "$scratch"
 stop() {
     local server
+    kill "$awake" 2>/dev/null || true
     for server in "${servers[@]}"; do
         "$top/script/broker" "$server" stop --name "$name" || true
     done
     if [ -z "$out" ]; then rm -rf "$scratch"; fi
 }
+"$top/build/release/bench/tools/awake" &
+awake=$!
 trap stop EXIT
 
 logs=${TMPDIR:-/tmp}
