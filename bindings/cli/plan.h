@@ -28,7 +28,7 @@ typedef struct salvo_plan_model { /* a broker model and what came with it */
     salvo_plan_broker broker;
     salvo_plan_host host;
     char name[96], driver[16];
-    uint64_t bytes_max, records_max;  /* measured; 0: not told */
+    uint64_t bytes_max, records_max, in_flight_max; /* measured; 0: not told */
     uint64_t steal_permille;          /* of the processors, by the host above, meanwhile */
     uint64_t bytes_per_s_max;         /* where the probe ended without a limit; 0: it met one */
     char *settings[PLAN_SHAPING];     /* the probe's, of salvo_cli_plan_shaping; NULL: default */

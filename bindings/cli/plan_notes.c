@@ -33,6 +33,10 @@ static void note_ranges(const salvo_plan_case *c, const salvo_plan_result *r,
     if (m->records_max != 0 && records > m->records_max)
         snprintf(next(notes, count), PLAN_TEXT, "extrapolated: requests hold %llu messages on "
                  "average, the probe measured up to %llu", (number)records, (number)m->records_max);
+    if (m->in_flight_max != 0 && r->in_flight_peak > m->in_flight_max)
+        snprintf(next(notes, count), PLAN_TEXT, "extrapolated: up to %llu requests in flight at a "
+                 "time, the probe measured up to %llu", (number)r->in_flight_peak,
+                 (number)m->in_flight_max);
     if (m->bytes_per_s_max != 0 && per_s > m->bytes_per_s_max)
         snprintf(next(notes, count), PLAN_TEXT, "extrapolated: %llu B a second with 30 %% "
                  "headroom; the probe went to %llu and met no limit", (number)per_s,

@@ -280,6 +280,7 @@ static void read_root(reading *r, json_t *root, salvo_plan_model *m)
     m->bytes_max = upper(json_object_get(root, "measured"), "bytes");
     m->steal_permille = number(r, root, "steal_permille", 0, 1000, 0);
     m->records_max = upper(json_object_get(root, "measured"), "records");
+    m->in_flight_max = upper(json_object_get(root, "measured"), "in_flight");
     read_client(r, root, m);
     read_conditions(root, m);
 }

@@ -20,7 +20,7 @@
 #define MS UINT64_C(1000000)
 #define SECOND UINT64_C(1000000000)
 enum { SAMPLES = 64, GAP_NS = 3000000, BURST_BYTES = 400000, BURST_MOST = 16,
-       RAMP_BATCHES = 128, RAMP_SAMPLES = 1 << 20, RAMP_STEPS = 20,
+       RAMP_BATCHES = 128, GRID_ROUNDS = 4, RAMP_SAMPLES = 1 << 20, RAMP_STEPS = 20,
        RAMP_REQUESTS = 20 /* of a step, at least: a p99 of fewer is one request */ };
 
 /* What all cores of this host have done so far. */
@@ -122,7 +122,9 @@ static void keep(salvo_probe_shape *s, const salvo_probe_sample *sample)
     s->thread_ns += sample->cpu_ns;
 }
 
-static int burst(salvo_probing *p, salvo_probe_shape *s, const uint32_t *batches, bool counted)
+/* At least two; a slow broker is asked no longer than share_ns. */
+static int burst(salvo_probing *p, salvo_probe_shape *s, const uint32_t *batches, bool counted,
+                 uint64_t share_ns)
 {
     salvo_probe_sample sample;
     uint64_t bytes = (uint64_t)s->records * s->value_bytes;
@@ -131,6 +133,8 @@ static int burst(salvo_probing *p, salvo_probe_shape *s, const uint32_t *batches
     uint64_t host = p->on_host ? salvo_probing_cpu_of(p->broker_pid) : 0;
     uint64_t process = 0, before = salvo_probing_process_cpu_ns(), begin_ns = salvo_cli_now_ns();
     for (uint64_t i = 0; i < requests; i++) {
+        if (i >= 2 && salvo_cli_now_ns() - begin_ns > share_ns)
+            break;
         /* as between the lingers of a producer */
         salvo_probing_sleep(salvo_load_random(&p->random) % GAP_NS);
         int status = exchange(p, batches[i % p->partitions % 4], &sample);
@@ -174,13 +178,14 @@ int salvo_probing_grid(salvo_probing *p, uint64_t budget_ns)
             if (err != 0)
                 return salvo_probing_failed("a batch", err);
         }
-    uint64_t begin_ns = salvo_cli_now_ns();
+    uint64_t begin_ns = salvo_cli_now_ns(), share_ns = budget_ns / p->shape_count / GRID_ROUNDS;
     for (unsigned round = 0; round < 2 || salvo_cli_now_ns() - begin_ns < budget_ns; round++) {
         salvo_probing_progress(p, "grid: round %u, %zu shapes of requests, one at a time", round,
                                p->shape_count);
         shuffle(p, order, p->shape_count);
         for (size_t i = 0; i < p->shape_count; i++) { /* the first round warms up */
-            int status = burst(p, &p->shapes[order[i]], batches[order[i]], round > 0);
+            int status = burst(p, &p->shapes[order[i]], batches[order[i]], round > 0,
+                               share_ns);
             if (status != 0)
                 return status;
         }
@@ -196,13 +201,28 @@ typedef struct ramp {
     uint64_t interval_ns, due_ns[RAMP_BATCHES * 4]; /* by the pool's index */
     int64_t *latency_ns;
     size_t latencies;
-    uint64_t acknowledged, requests, last_ns;
+    uint64_t acknowledged, requests, first_ns, last_ns; /* when the first and last came back */
 } ramp;
 
-/* A request an interval: as a producer's linger would make them, or a full batch more often. */
+/* Nanoseconds that one request takes alone; 0: the sweep does not tell. */
+static double alone_ns(const salvo_probing *p)
+{
+    double least = 0;
+    for (size_t i = 0; i < p->flow_count; i++) {
+        const salvo_fit_flow *f = &p->flows[i];
+        double one = f->in_flight == 1 && f->per_s > 0 ? 1e9 / f->per_s : 0;
+        least = one > 0 && (least <= 0 || one < least) ? one : least;
+    }
+    return least;
+}
+
+/* A request an interval: as a producer's linger would make them, or a full batch more often. A
+ * broker that answers late gets fewer and larger ones: there are not batches for more. */
 static bool prepare(salvo_probing *p, ramp *r, double rate)
 {
     double interval = (double)(p->linger_ns > MS ? p->linger_ns : MS);
+    double spread = 2 * alone_ns(p) / RAMP_BATCHES;
+    interval = spread > interval ? spread : interval;
     double records = rate * interval / 1e9;
     double most = (double)p->batch_bytes / (p->value_bytes + 64.0);
     most = most > (double)p->batch_messages ? (double)p->batch_messages : most;
@@ -232,7 +252,10 @@ static int collect(salvo_probing *p, ramp *r, uint64_t until_ns, uint64_t count_
             continue;
         r->requests++;
         r->acknowledged += samples[i].records;
-        r->last_ns = samples[i].end_ns;
+        if (r->first_ns == 0 || samples[i].end_ns < r->first_ns)
+            r->first_ns = samples[i].end_ns;
+        if (samples[i].end_ns > r->last_ns)
+            r->last_ns = samples[i].end_ns;
         if (r->latencies < RAMP_SAMPLES)
             r->latency_ns[r->latencies++] = (int64_t)(samples[i].end_ns - due_ns);
     }
@@ -288,7 +311,9 @@ static int play(salvo_probing *p, ramp *r, uint64_t length_ns, salvo_probe_step 
     uint64_t give_up_ns = end_ns + PROBE_REQUEST_TIMEOUT_S * SECOND;
     while (status == 0 && salvo_probe_out(p->probe) != 0 && salvo_cli_now_ns() < give_up_ns)
         status = collect(p, r, salvo_cli_now_ns() + 100 * MS, from_ns);
-    double span_s = (double)((r->last_ns > end_ns ? r->last_ns : end_ns) - from_ns) / 1e9;
+    /* As long as what was due took to come back, so that a late answer is no missing one. */
+    uint64_t took_ns = r->last_ns - r->first_ns, wanted_ns = end_ns - from_ns;
+    double span_s = (double)(took_ns > wanted_ns ? took_ns : wanted_ns) / 1e9;
     step->offered_per_s = (double)offered * 1e9 / (double)(end_ns - from_ns);
     step->acknowledged_per_s = (double)r->acknowledged / span_s;
     step->requests_per_s = (double)r->requests / span_s;

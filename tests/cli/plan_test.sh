@@ -216,7 +216,8 @@ for permille in 19 123; do # of the processors, while the broker was probed
         grep -q 'its processors' out && fail "2 % are not worth a word"
     fi
 done
-sed 's/"bytes": \[100, 1000\]/"bytes": [100, 200], "records": [1, 2]/
+sed 's/"bytes": \[100, 1000\]/"bytes": [100, 200], "records": [1, 2], "in_flight": [1, 1]/
+     s/"base_ns": 200000/"base_ns": 5000000/; s/"servers": 1/"servers": 8/
      s/"window"/"limit": {"reached": false, "bytes_per_s": 9}, "settings": {}, &/' model.json \
     >narrow.json
 run plan predict --rate 50k --broker-model narrow.json -s linger_us=2000 \
@@ -224,6 +225,7 @@ run plan predict --rate 50k --broker-model narrow.json -s linger_us=2000 \
 out_has 'requests hold [0-9]* B on average, the probe measured up to 200 B'
 out_has 'messages on average, the probe measured up to 2$'
 out_has 'went to 9 and met no limit'
+out_has 'requests in flight at a time, the probe measured up to 1$'
 out_has 'probed with other settings .payload_compression = none.'
 run plan predict --rate 50k --broker-model narrow.json -s linger_us=2000 --json
 out_has '"notes": \['

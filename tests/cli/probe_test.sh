@@ -30,6 +30,12 @@ out_has '^pauses '
 run plan predict --broker-model m.json --rate 1k
 status_is 0
 
+# --- far away: answers that come late are no missing ones, and the grid ends in time -------------
+probe -b memory -s memory_script='delay:150ms*100000000' --max-rate 2k --out far.json
+status_is 0
+see far.json '1950 < m["limit"]["messages_per_s"] and not m["limit"]["reached"]'
+see far.json '140000000 < m["service"]["base_ns"] < 160000000'
+
 # --- without a limit -----------------------------------------------------------------------------
 probe -b null --max-rate 2k --out - --seed 7
 status_is 0
