@@ -102,6 +102,8 @@ void salvo_kafka_claim_renew(salvo_kafka_consumer *c, salvo_kafka_claim *claim,
 /* Have librdkafka fetch it, or not, as its state says. */
 void salvo_kafka_claim_fetching(salvo_kafka_consumer *c, salvo_kafka_claim *claim);
 void salvo_kafka_claims_free(salvo_kafka_consumer *c);
+/* How partitions are given and taken: by increments. False too where the group has ended. */
+bool salvo_kafka_is_cooperative(const salvo_kafka_consumer *c);
 /* Their messages go to the queue of messages. Before they are assigned. */
 void salvo_kafka_forward(salvo_kafka_consumer *c, const rd_kafka_topic_partition_list_t *list);
 void salvo_kafka_rebalance(salvo_kafka_consumer *c, rd_kafka_event_t *event);

@@ -197,10 +197,12 @@ void salvo_kafka_claim_balance(salvo_kafka_consumer *c, salvo_kafka_claim *claim
 
 /* --- rebalances -------------------------------------------------------------------------------*/
 
-/* Not so with a user's rdkafka.partition.assignment.strategy, or while closing. */
-static bool is_cooperative(const salvo_kafka_consumer *c)
+/* Not so with a user's rdkafka.partition.assignment.strategy, while closing, or where the group's
+ * part of librdkafka has ended already: then it answers NULL. */
+bool salvo_kafka_is_cooperative(const salvo_kafka_consumer *c)
 {
-    return strcmp(rd_kafka_rebalance_protocol(c->rk), "COOPERATIVE") == 0;
+    const char *protocol = rd_kafka_rebalance_protocol(c->rk);
+    return protocol && strcmp(protocol, "COOPERATIVE") == 0;
 }
 
 static void tell(salvo_kafka_consumer *c, const char *what, rd_kafka_error_t *failed)
@@ -246,8 +248,9 @@ static void assign(salvo_kafka_consumer *c, const rd_kafka_topic_partition_list_
         rd_kafka_topic_partition_list_add(kept, p->topic, p->partition)->offset = p->offset;
     }
     salvo_kafka_forward(c, kept);
-    tell(c, "assign", is_cooperative(c) ? rd_kafka_incremental_assign(c->rk, kept)
-                                        : as_error(rd_kafka_assign(c->rk, kept)));
+    tell(c, "assign", salvo_kafka_is_cooperative(c)
+                            ? rd_kafka_incremental_assign(c->rk, kept)
+                            : as_error(rd_kafka_assign(c->rk, kept)));
     for (int i = 0; i < kept->cnt; i++) {
         const rd_kafka_topic_partition_t *p = &kept->elems[i];
         salvo_kafka_claim_fetching(c, salvo_kafka_claim_find(c, p->topic, p->partition));
@@ -265,8 +268,9 @@ static void unassign(salvo_kafka_consumer *c, const rd_kafka_topic_partition_lis
         if (claim)
             salvo_kafka_claim_end(c, claim);
     }
-    tell(c, "unassign", is_cooperative(c) ? rd_kafka_incremental_unassign(c->rk, list)
-                                          : as_error(rd_kafka_assign(c->rk, NULL)));
+    tell(c, "unassign", salvo_kafka_is_cooperative(c)
+                              ? rd_kafka_incremental_unassign(c->rk, list)
+                              : as_error(rd_kafka_assign(c->rk, NULL)));
 }
 
 void salvo_kafka_leave_now(salvo_kafka_consumer *c)

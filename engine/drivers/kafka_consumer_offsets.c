@@ -48,7 +48,7 @@ static bool drop_done(rd_kafka_topic_partition_list_t *list, rd_kafka_resp_err_t
 static rd_kafka_resp_err_t begin_at(salvo_kafka_consumer *c,
                                     const rd_kafka_topic_partition_list_t *list)
 {
-    if (c->leaving.list || strcmp(rd_kafka_rebalance_protocol(c->rk), "COOPERATIVE") != 0)
+    if (c->leaving.list || !salvo_kafka_is_cooperative(c))
         return RD_KAFKA_RESP_ERR__STATE;
     rd_kafka_error_t *failed = rd_kafka_incremental_unassign(c->rk, list);
     salvo_kafka_forward(c, list);
