@@ -67,6 +67,9 @@ out_has 'what breaks first'
 out_has '^  linger_us .*; breaks at [0-9]+: p99'
 out_has '^  delivery_timeout_ms .*; breaks at [0-9]+: the delivery deadline'
 
+run plan --rate 10k --consumer-rate 2k --confirm 10s
+out_has '^  partitions .* 7; breaks at 4: the consumers'
+
 # Targets that cannot be met: one line says which part, and by how much.
 run plan --rate 3k --p99 500us
 status_is 1
