@@ -4,10 +4,15 @@
  * (SCHED_IDLE). On a virtual machine a processor that halts is given to a neighbour, and coming
  * back waits for it: 3 to 39 % of the processors were lost so in ten loads of 30,000 and 400,000
  * messages a second, 0 to 5 % with this beside them. Ends with its parent.
+ *
+ * Does nothing, and says so, where the kernel shares processors out by session (autogroup): the
+ * lowest class counts within its session only there, and these threads would take as much as a
+ * whole broker (Kafka came to a standstill beside them).
  */
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,9 +43,26 @@ static void *stay(void *processor)
         relax();
 }
 
+static bool is_shared_by_session(void)
+{
+    FILE *setting = fopen("/proc/sys/kernel/sched_autogroup_enabled", "re");
+    if (setting == NULL)
+        return false; /* a kernel without them */
+    int enabled = fgetc(setting);
+    (void)fclose(setting);
+    return enabled == '1';
+}
+
 int main(void)
 {
     cpu_set_t usable;
+    if (is_shared_by_session()) {
+        fputs("awake: the processors may halt: with kernel.sched_autogroup_enabled=1 a thread "
+              "that keeps one awake would take a session's share of it; steadier figures on a "
+              "virtual machine: sysctl kernel.sched_autogroup_enabled=0\n",
+              stderr);
+        return 0;
+    }
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (sched_getaffinity(0, sizeof usable, &usable) != 0) {
         perror("awake");
