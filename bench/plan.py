@@ -94,11 +94,13 @@ def measure_limit(options, target, combination, seconds, rate):
 
 def with_generator(options, model):
     """The model for a host on which the generator runs too: its own work a message, measured over
-    `null`, is that of the application's threads. On two cores it is a good part of all."""
+    `null`, is that of the application's threads. On two cores it is a good part of all. Beside a
+    producer at work it is as much dearer as the probe found its calls to be."""
     got = calm_bench(options, ("null", None), OVERLOAD, 2)
     model = json.loads(model.read_text())
+    dearer = model.get("at_work", {}).get("send_permille", 1000) / 1000
     options.generator_ns = got["generator"]["cpu_ns_per_message"]
-    model["client"]["send"]["call_ps"] += int(options.generator_ns * 1000)
+    model["client"]["send"]["call_ps"] += int(options.generator_ns * dearer * 1000)
     path = options.out / "model-with-generator.json"
     path.write_text(json.dumps(model))
     return path

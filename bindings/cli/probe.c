@@ -25,8 +25,9 @@ static const char help[] =
     "\n"
     "Measures how a broker answers, for `salvo plan --broker-model`: requests go straight to the\n"
     "driver and are timed until their outcome. A shuffled grid of sizes with one request in\n"
-    "flight, a sweep of requests in flight, a ramp of rates until p99 triples. It sends some GB\n"
-    "and loads the broker fully: not for one that others use.\n"
+    "flight, a sweep of requests in flight, a ramp of rates until p99 triples, and a producer at\n"
+    "work, for what its parts cost while all of them run. It sends some GB and loads the broker\n"
+    "fully: not for one that others use.\n"
     "Status 0 measured; 1 failed; 2 usage; 130 interrupted.\n"
     "\n"
     "  -b, --broker NAME    kafka, redis, rabbitmq, memory, null (message_broker)\n"
@@ -203,7 +204,6 @@ static int measure(salvo_probing *p, const char *topic)
     take_name(p, p->driver);
     salvo_pace_attach();
     uint64_t budget_ns = p->seconds * SECOND;
-    salvo_steal host = salvo_steal_begin();
     int status = salvo_probing_own_costs(p);
     if (status == 0)
         status = salvo_probing_grid(p, budget_ns * 2 / 5);
@@ -211,8 +211,18 @@ static int measure(salvo_probing *p, const char *topic)
         status = salvo_probing_sweep(p, budget_ns * 3 / 10);
     if (status == 0)
         status = salvo_probing_ramp(p, ramp_ns(p));
-    p->steal_percent = salvo_steal_percent(&host);
     return status;
+}
+
+static int fit(salvo_probing *p, const char *topic)
+{
+    uint64_t length_ns = p->seconds * SECOND / 12;
+    salvo_probing_progress(p, "fitting");
+    int status = salvo_probing_fit_requests(p);
+    if (status != 0)
+        return status;
+    salvo_probing_fit_flows(p);
+    return salvo_probing_load(p, topic, length_ns > 2 * SECOND ? length_ns : 2 * SECOND);
 }
 
 static int write_model(const salvo_probing *p)
@@ -253,18 +263,17 @@ static int probe(salvo_probing *p)
     snprintf(own, sizeof own, "salvo-probe-%llu-%d",
              (unsigned long long)(salvo_load_unix_ns() / 1000000), (int)getpid());
     salvo_cli_catch_signals();
+    salvo_steal host = salvo_steal_begin();
     int status = measure(p, topic);
     bool opened = p->probe != NULL;
     salvo_probe_close(p->probe);
+    if (status == 0)
+        status = fit(p, topic);
+    p->steal_percent = salvo_steal_percent(&host);
     if (opened && p->topic == NULL && salvo_topic_delete(p->config, topic, REMOVE_MS) != 0)
         salvo_cli_say("probe: topic %s could not be removed: %s", topic, salvo_last_error());
-    if (status == 0) {
-        salvo_probing_progress(p, "fitting");
-        status = salvo_probing_fit_requests(p);
-    }
     if (status != 0)
         return status;
-    salvo_probing_fit_flows(p);
     salvo_cli_progress_shown(false);
     if (!p->quiet && isatty(STDERR_FILENO) != 0)
         fputs("\r\033[K", stderr);

@@ -6,6 +6,7 @@
  *   probe_requests.c what these have in common
  *   probe_measure.c  the grid, the ramp, and this side's costs
  *   probe_sweep.c    requests in flight; probe_noise.c: how much they differ
+ *   probe_load.c     a producer at work: what its parts cost together
  *   probe_model.c    from what was measured to the model (docs/formats.md)
  *   probe_show.c     the table and the picture
  *   probe_host.c     the broker's process, where it is here
@@ -44,6 +45,10 @@ typedef struct salvo_probe_watch { /* a flow with one in flight, or a step of th
     double wall_ns, requests, bytes, records, pauses; /* bytes, records: of each request */
     bool busy;                                        /* there was always one in flight */
 } salvo_probe_watch;
+
+typedef struct salvo_probe_load { /* of a producer: how many times as dear each message was */
+    double rate, send, flusher, library, broker; /* rate: messages a second; 0: not measured */
+} salvo_probe_load;
 
 typedef struct salvo_probing {
     salvo_cli_settings settings;
@@ -93,6 +98,7 @@ typedef struct salvo_probing {
     int64_t *stalls;
     size_t stall_count;
     salvo_noise noise; /* under load */
+    salvo_probe_load load;
     double errors[3]; /* p50, p90, max of the fit, per cent */
 } salvo_probing;
 
@@ -104,6 +110,8 @@ int salvo_probing_ramp(salvo_probing *p, uint64_t budget_ns);
 uint64_t salvo_probing_least_rate(uint64_t budget_ns); /* of --max-rate, for such a ramp */
 int salvo_probing_fit_requests(salvo_probing *p); /* needs grid and own costs */
 void salvo_probing_fit_flows(salvo_probing *p);   /* needs that */
+/* Needs that: it corrects the costs of messages. Opens a connection of its own. */
+int salvo_probing_load(salvo_probing *p, const char *topic, uint64_t length_ns);
 
 /* probe_requests.c. Status after a printed error, or 0; make: an error of the engine's. */
 int salvo_probing_failed(const char *what, int err);

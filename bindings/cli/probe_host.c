@@ -69,11 +69,11 @@ int salvo_probing_broker_pid(const char *address)
     return pid;
 }
 
-uint64_t salvo_probing_cpu_of(int pid)
+/* CPU that a stat of proc tells; 0: none to be read. */
+static uint64_t cpu_in(const char *path)
 {
-    char path[64], text[1024];
+    char text[1024];
     unsigned long long user = 0, system = 0;
-    snprintf(path, sizeof path, "/proc/%d/stat", pid);
     FILE *file = fopen(path, "re");
     size_t n = file != NULL ? fread(text, 1, sizeof text - 1, file) : 0;
     if (file != NULL)
@@ -84,6 +84,40 @@ uint64_t salvo_probing_cpu_of(int pid)
                                 &user, &system) != 2)
         return 0;
     return (user + system) * (UINT64_C(1000000000) / (uint64_t)sysconf(_SC_CLK_TCK));
+}
+
+uint64_t salvo_probing_cpu_of(int pid)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    return cpu_in(path);
+}
+
+static bool is_called(const char *thread, const char *name)
+{
+    char path[64], text[32] = "";
+    snprintf(path, sizeof path, "/proc/self/task/%.20s/comm", thread);
+    FILE *file = fopen(path, "re");
+    bool same = file != NULL && fgets(text, sizeof text, file) != NULL &&
+                strncmp(text, name, strlen(name)) == 0;
+    if (file != NULL)
+        fclose(file);
+    return same;
+}
+
+uint64_t salvo_probing_cpu_of_threads(const char *name)
+{
+    char path[64];
+    uint64_t sum = 0;
+    DIR *threads = opendir("/proc/self/task");
+    for (struct dirent *e; threads != NULL && (e = readdir(threads)) != NULL;)
+        if (isdigit((unsigned char)e->d_name[0]) && is_called(e->d_name, name)) {
+            snprintf(path, sizeof path, "/proc/self/task/%.20s/stat", e->d_name);
+            sum += cpu_in(path);
+        }
+    if (threads != NULL)
+        closedir(threads);
+    return sum;
 }
 
 bool salvo_probing_shares_cores(int pid)

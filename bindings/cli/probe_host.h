@@ -10,6 +10,8 @@
 
 int salvo_probing_broker_pid(const char *address); /* which listens at HOST:PORT; 0: not found */
 uint64_t salvo_probing_cpu_of(int pid);            /* so far; 0: it may not be looked at */
+/* Of this process' threads whose names begin so; what ended is not in it. */
+uint64_t salvo_probing_cpu_of_threads(const char *name);
 bool salvo_probing_shares_cores(int pid);          /* also where that cannot be told */
 
 #endif

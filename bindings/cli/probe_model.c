@@ -459,6 +459,14 @@ static void add_pace(const salvo_probing *p, json_t *model)
     json_decref(permille);
 }
 
+static json_t *at_work(const salvo_probe_load *l)
+{
+    return json_pack("{so so so so so}", "messages_per_s", whole(l->rate), "send_permille",
+                     whole(l->send * 1000), "flusher_permille", whole(l->flusher * 1000),
+                     "library_permille", whole(l->library * 1000), "broker_permille",
+                     whole(l->broker * 1000));
+}
+
 json_t *salvo_probing_model(const salvo_probing *p)
 {
     char made_at[32];
@@ -488,6 +496,8 @@ json_t *salvo_probing_model(const salvo_probing *p)
                                   whole(p->errors[1]), "error_percent_max", whole(p->errors[2])));
     json_object_set_new(model, "sweep", ramp_of(p));
     json_object_set_new(model, "client", client_of(p));
+    if (p->load.rate > 0)
+        json_object_set_new(model, "at_work", at_work(&p->load));
     if (p->on_host)
         json_object_set_new(model, "on_host", cost_of(&p->host));
     return model;

@@ -40,6 +40,19 @@ static void show_rests(const salvo_probing *p, FILE *to)
     fputc('\n', to);
 }
 
+static void show_work(const salvo_probing *p, FILE *to)
+{
+    char rate[28];
+    if (p->load.rate <= 0)
+        return;
+    salvo_picture_count((uint64_t)p->load.rate, rate);
+    fprintf(to, "at work       a message costs %.1f times as much to send at %s messages/s, "
+            "flusher %.1f, library %.1f", p->load.send, rate, p->load.flusher, p->load.library);
+    if (p->on_host)
+        fprintf(to, ", broker %.1f", p->load.broker);
+    fputs(" (in the figures above)\n", to);
+}
+
 static void show_found(const salvo_probing *p, FILE *to)
 {
     char a[28], b[16], c[16];
@@ -66,6 +79,7 @@ static void show_found(const salvo_probing *p, FILE *to)
     if (p->on_host)
         fprintf(to, "broker here   %s of this host's cores a request + %s a record\n",
                 time_of(p->host.base_ns, a), time_of(p->host.per_record_ns, b));
+    show_work(p, to);
     if (p->steal_percent >= 0.05)
         fprintf(to, "stolen        %.1f %% of the processors by the host above this one%s\n",
                 p->steal_percent, p->steal_percent >= SALVO_STEAL_TOLD

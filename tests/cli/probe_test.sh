@@ -27,6 +27,10 @@ see m.json 'len(m["sweep"]) >= 2 and m["client"]["send"]["call_ps"] > 0'
 see m.json '1 <= m["servers"] <= m["window"] <= 64 and "on_host" not in m'
 see m.json '0 <= m["steal_permille"] <= 1000'
 out_has '^pauses '
+out_has '^at work '
+# a producer at 2k/s does too little for its parts to be measured, but for the calls
+see m.json '1600 < m["at_work"]["messages_per_s"] < 2400 and m["at_work"]["send_permille"] > 0'
+see m.json 'm["at_work"]["flusher_permille"] == m["at_work"]["library_permille"] == 1000'
 run plan predict --broker-model m.json --rate 1k
 status_is 0
 
@@ -41,6 +45,7 @@ probe -b null --max-rate 2k --out - --seed 7
 status_is 0
 err_has 'limit at least '
 see out 'not m["limit"]["reached"]'
+see out 'm["at_work"]["messages_per_s"] > 0'
 see out 'm["pace"]["slice_ns"] == 50000000 and len(m["pace"]["permille"]) >= 4'
 
 # --- trouble -------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A broker on cores of its own does not draw on ours, wherever it runs.
+ * A broker on cores of its own does not draw on ours, wherever it runs; the CPU of threads is told
+ * by their names.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,8 +11,10 @@
 #include "load_pace.h"
 #include "probe_host.h"
 
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -59,8 +62,38 @@ static void cores_are_those_we_may_run_on(void **state)
     assert_int_equal(sched_setaffinity(0, sizeof all, &all), 0);
 }
 
+enum { WORK_NS = 200000000 };
+static atomic_bool worked, seen;
+
+static void *work(void *unused)
+{
+    (void)unused;
+    pthread_setname_np(pthread_self(), "probed-worker");
+    while (salvo_load_thread_cpu_ns() < WORK_NS)
+        ;
+    atomic_store(&worked, true);
+    while (!atomic_load(&seen))
+        sched_yield();
+    return NULL;
+}
+
+static void cpu_is_told_by_the_names_of_threads(void **state)
+{
+    pthread_t thread;
+    (void)state;
+    assert_int_equal(pthread_create(&thread, NULL, work, NULL), 0);
+    while (!atomic_load(&worked))
+        usleep(1000);
+    uint64_t ns = salvo_probing_cpu_of_threads("probed-");
+    atomic_store(&seen, true);
+    assert_in_range(ns, WORK_NS - 20000000, 100 * (uint64_t)WORK_NS); /* in ticks of 10 ms */
+    assert_int_equal(salvo_probing_cpu_of_threads("another"), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(cores_are_those_we_may_run_on)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(cores_are_those_we_may_run_on),
+                                       cmocka_unit_test(cpu_is_told_by_the_names_of_threads)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
