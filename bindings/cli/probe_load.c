@@ -110,20 +110,26 @@ static uint64_t clock_cost_ns(void)
     return least;
 }
 
-/* What is due, every millisecond; only the calls are counted as the calling thread's. */
-static int send_until(salvo_probing *p, work *w, uint64_t begin_ns, uint64_t until_ns)
+/* What is due and not refused; only the calls are counted as the calling thread's. */
+static void send_due(const salvo_probing *p, work *w, uint64_t due)
+{
+    int err = 0;
+    uint64_t before_ns = salvo_probing_cpu_ns(CLOCK_THREAD_CPUTIME_ID);
+    while (err == 0 && w->sent < due) {
+        err = salvo_send_fire_and_forget(w->producer, w->topic, NULL, 0,
+                                         salvo_payload_at(p->block, w->sent, p->value_bytes),
+                                         p->value_bytes);
+        w->sent += err == 0;
+    }
+    uint64_t took_ns = salvo_probing_cpu_ns(CLOCK_THREAD_CPUTIME_ID) - before_ns;
+    w->sends_ns += took_ns > w->clock_ns ? took_ns - w->clock_ns : 0;
+}
+
+static int send_until(const salvo_probing *p, work *w, uint64_t begin_ns, uint64_t until_ns)
 {
     int status = 0;
-    uint32_t bytes = p->value_bytes;
     for (uint64_t now_ns; status == 0 && (now_ns = salvo_cli_now_ns()) < until_ns;) {
-        uint64_t due = (uint64_t)(w->rate * (double)(now_ns - begin_ns) / 1e9);
-        uint64_t before_ns = salvo_probing_cpu_ns(CLOCK_THREAD_CPUTIME_ID);
-        for (uint64_t tries = due > w->sent ? due - w->sent : 0; tries > 0; tries--)
-            w->sent += salvo_send_fire_and_forget(w->producer, w->topic, NULL, 0,
-                                                  salvo_payload_at(p->block, due - tries, bytes),
-                                                  bytes) == 0;
-        uint64_t took_ns = salvo_probing_cpu_ns(CLOCK_THREAD_CPUTIME_ID) - before_ns;
-        w->sends_ns += took_ns > w->clock_ns ? took_ns - w->clock_ns : 0;
+        send_due(p, w, (uint64_t)(w->rate * (double)(now_ns - begin_ns) / 1e9));
         salvo_probing_sleep(MS);
         status = salvo_probing_interrupted();
     }
@@ -214,9 +220,10 @@ int salvo_probing_load(salvo_probing *p, const char *topic, uint64_t length_ns)
     }
     p->load = (salvo_probe_load){.send = 1, .flusher = 1, .library = 1, .broker = 1};
     int status = work_at(p, &w, HALF, length_ns / 2);
-    (void)!salvo_flush(w.producer, FLUSH_MS);
-    if (status == 0)
+    if (status == 0) {
+        (void)!salvo_flush(w.producer, FLUSH_MS);
         status = work_at(p, &w, CLOSE, length_ns / 2);
+    }
     (void)!salvo_close(w.producer, status == 0 ? CLOSE_MS : 0, NULL);
     return status;
 }
