@@ -20,7 +20,8 @@ others), and the naive guess (linger + the probe's p99). Points whose repeat err
 unresolved; with fewer than 8 resolved ones there is no verdict. Where the host above a virtual
 machine takes more than 2 % of the processors meanwhile (steal), a probe or a load has no say and is
 played again: a probe twice at most, of the loads as many as one round has. Processors are kept
-from halting meanwhile (bench/awake.c), because a halted one is what a neighbour takes.
+from halting meanwhile, because a halted one is what a neighbour takes; this needs
+kernel.sched_autogroup_enabled=0 (bench/awake.c says why).
 
   --quick        1 broker at a time as always, but 3 rounds of 5 s and a probe of 30 s
   --rounds N     default 5; --seconds N: of a round, default 30

@@ -292,3 +292,18 @@ void salvo_fit_quantiles(int64_t *values, size_t count, int64_t *table, size_t s
         table[i] = (int64_t)salvo_fit_percentile(values, count,
                                                  100.0 * (double)i / (double)(size - 1));
 }
+
+double salvo_fit_at_work(const salvo_fit_work *work, salvo_fit_cost *const *costs, size_t count)
+{
+    double varies_ns = 0, rest_ns = work->measured_ns - work->fixed_ns;
+    for (size_t i = 0; i < count; i++)
+        varies_ns += work->each * (costs[i]->per_record_ns + costs[i]->per_byte_ns * work->bytes);
+    if (varies_ns <= 0 || varies_ns < work->least_ns || rest_ns <= 0)
+        return 1;
+    double by = fmax(0.25, fmin(10, rest_ns / varies_ns));
+    for (size_t i = 0; i < count; i++) {
+        costs[i]->per_record_ns *= by;
+        costs[i]->per_byte_ns *= by;
+    }
+    return by;
+}

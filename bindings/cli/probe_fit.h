@@ -71,6 +71,15 @@ typedef struct salvo_fit_pause_rates {
  * own scatter, none below 0. Needs times with little work and with much to tell them apart. */
 salvo_fit_pause_rates salvo_fit_pauses(const salvo_fit_watch *watches, size_t count);
 
+/* What parts did at work: `each` messages of so many bytes, measured_ns in all, fixed_ns of it for
+ * their batches. Multiplies what goes with messages and bytes in all `costs` alike, so that they
+ * come to that, and returns by how much (0.25 to 10): 1 and nothing changed where they came to
+ * less than least_ns, or nothing was measured beyond fixed_ns. */
+typedef struct salvo_fit_work {
+    double measured_ns, fixed_ns, each, bytes, least_ns;
+} salvo_fit_work;
+double salvo_fit_at_work(const salvo_fit_work *work, salvo_fit_cost *const *costs, size_t count);
+
 /* Sorts values; size quantiles at equal steps of probability. */
 void salvo_fit_quantiles(int64_t *values, size_t count, int64_t *table, size_t size);
 double salvo_fit_percentile(const int64_t *sorted, size_t count, double percentile);

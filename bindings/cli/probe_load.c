@@ -136,57 +136,31 @@ static int send_until(const salvo_probing *p, work *w, uint64_t begin_ns, uint64
     return status;
 }
 
-/* How many times as dear what a part does for each message is as it was thought to be: `fixed`
- * goes with batches, `varies` with messages. */
-static double times(double measured_ns, double fixed_ns, double varies_ns, double wall_ns)
-{
-    if (varies_ns < LEAST_CORES * wall_ns || measured_ns <= fixed_ns)
-        return 1;
-    return fmax(0.25, fmin(10, (measured_ns - fixed_ns) / varies_ns));
-}
-
-static void scale(salvo_fit_cost *cost, double by)
-{
-    cost->per_byte_ns *= by;
-    cost->per_record_ns *= by;
-}
-
-static double each_ns(const salvo_fit_cost *cost, double bytes)
-{
-    return cost->per_record_ns + cost->per_byte_ns * bytes;
-}
-
-static void apply(salvo_probing *p, const salvo_probe_load *by)
-{
-    p->call_ps *= by->send;
-    p->call_byte_ps *= by->send;
-    scale(&p->flusher, by->flusher);
-    scale(&p->thread, by->flusher);
-    scale(&p->library, by->library);
-    scale(&p->host, by->broker);
-    p->load = (salvo_probe_load){by->rate, p->load.send * by->send, p->load.flusher * by->flusher,
-                                 p->load.library * by->library, p->load.broker * by->broker};
-}
-
 static void correct(salvo_probing *p, const spent *a, const spent *b)
 {
     double wall = (double)(b->at_ns - a->at_ns), bytes = p->value_bytes;
+    double least = LEAST_CORES * wall, idle = wall * (double)p->broker_idle_permille / 1000;
     double n = (double)(b->acknowledged - a->acknowledged);
-    double sent = (double)(b->messages - a->messages);
-    double batches = (double)(b->batches - a->batches);
-    double flusher = each_ns(&p->flusher, bytes) + each_ns(&p->thread, bytes);
-    double idle = wall * (double)p->broker_idle_permille / 1000;
-    salvo_probe_load by = {.rate = n * 1e9 / wall};
-    by.send = times((double)(b->sends_ns - a->sends_ns), 0,
-                    sent * (p->call_ps + p->call_byte_ps * bytes) / 1000, 0);
-    by.flusher = times((double)(b->flushers_ns - a->flushers_ns),
-                       batches * (p->flusher.base_ns + p->thread.base_ns), n * flusher, wall);
-    by.library = times((double)(b->library_ns - a->library_ns),
-                       batches * (p->library.base_ns + p->library_request_ns),
-                       n * each_ns(&p->library, bytes), wall);
-    by.broker = times((double)(b->broker_ns - a->broker_ns), batches * p->host.base_ns + idle,
-                      n * each_ns(&p->host, bytes), wall);
-    apply(p, &by);
+    double sent = (double)(b->messages - a->messages), batches = (double)(b->batches - a->batches);
+    salvo_fit_cost call = {0, p->call_byte_ps / 1000, p->call_ps / 1000};
+    p->load.rate = n * 1e9 / wall;
+    p->load.send *= salvo_fit_at_work(
+        &(salvo_fit_work){(double)(b->sends_ns - a->sends_ns), 0, sent, bytes, 0},
+        (salvo_fit_cost *[]){&call}, 1);
+    p->load.flusher *= salvo_fit_at_work(
+        &(salvo_fit_work){(double)(b->flushers_ns - a->flushers_ns),
+                          batches * (p->flusher.base_ns + p->thread.base_ns), n, bytes, least},
+        (salvo_fit_cost *[]){&p->flusher, &p->thread}, 2);
+    p->load.library *= salvo_fit_at_work(
+        &(salvo_fit_work){(double)(b->library_ns - a->library_ns),
+                          batches * (p->library.base_ns + p->library_request_ns), n, bytes, least},
+        (salvo_fit_cost *[]){&p->library}, 1);
+    p->load.broker *= salvo_fit_at_work(
+        &(salvo_fit_work){(double)(b->broker_ns - a->broker_ns),
+                          batches * p->host.base_ns + idle, n, bytes, least},
+        (salvo_fit_cost *[]){&p->host}, 1);
+    p->call_ps = call.per_record_ns * 1000;
+    p->call_byte_ps = call.per_byte_ns * 1000;
 }
 
 /* One rate, of which the first quarter is not counted. */

@@ -185,6 +185,31 @@ static void pauses_come_with_work(void **state)
     assert_true(salvo_fit_pauses(w, 0).per_ns == 0);
 }
 
+/* 1,000 messages of 100 bytes, thought to take 100 us (two parts alike), took 250 beside 50 for
+ * their batches: twice and a half as much each. */
+static void parts_at_work_come_to_what_was_measured(void **state)
+{
+    salvo_fit_cost a = {7, 0.2, 30}, b = {9, 0.3, 20}, none = {5, 0, 0};
+    salvo_fit_cost *both[] = {&a, &b}, *nothing[] = {&none};
+    salvo_fit_work work = {300000, 50000, 1000, 100, 100000};
+    (void)state;
+    assert_float_equal(salvo_fit_at_work(&work, both, 2), 2.5, 1e-9);
+    assert_float_equal(1000 * (a.per_record_ns + b.per_record_ns +
+                               100 * (a.per_byte_ns + b.per_byte_ns)), 250000, 1e-6);
+    assert_float_equal(a.per_byte_ns, 0.5, 1e-9);
+    assert_float_equal(a.base_ns + b.base_ns, 16, 1e-9);
+    work.least_ns = 250001; /* too little to be measured */
+    work.measured_ns = 900000;
+    assert_float_equal(salvo_fit_at_work(&work, both, 2), 1, 1e-9);
+    work.least_ns = 0;
+    work.measured_ns = 50000; /* all of it the batches' */
+    assert_float_equal(salvo_fit_at_work(&work, both, 2), 1, 1e-9);
+    assert_float_equal(a.per_byte_ns, 0.5, 1e-9);
+    work.measured_ns = 1e9;
+    assert_float_equal(salvo_fit_at_work(&work, both, 2), 10, 1e-9);
+    assert_float_equal(salvo_fit_at_work(&work, nothing, 1), 1, 1e-9);
+}
+
 static void quantiles_are_equal_steps(void **state)
 {
     int64_t values[101], table[5];
@@ -208,6 +233,7 @@ int main(void)
         cmocka_unit_test(batches_of_a_request_cost_apart),
         cmocka_unit_test(one_in_flight_is_one_after_the_other),
         cmocka_unit_test(pauses_come_with_work),
+        cmocka_unit_test(parts_at_work_come_to_what_was_measured),
         cmocka_unit_test(quantiles_are_equal_steps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
