@@ -120,10 +120,10 @@ def predict(options, model, combination, rate, busy):
                             "-s", "full_policy=block", *settings(*combination)))
 
 
-def probe(options, target):
+def probe(options, target, name="model"):
     """The model of the probe that the host disturbed least; the first calm one ends it."""
     driver, address = target
-    model, attempt = (options.out / f"{name}-{driver}.json" for name in ("model", "attempt"))
+    model, attempt = (options.out / f"{which}-{driver}.json" for which in (name, "attempt"))
     model.unlink(missing_ok=True)
     for _ in range(TRIES):
         say(f"{driver}: salvo probe")
@@ -189,7 +189,7 @@ def run_broker(options, target):
                 zip([1] + LOADS, busy))
         limits.append({"linger_us": combination[0], "batch_bytes": combination[1],
                        "measured_per_s": measured,
-                       "predicted_per_s": beyond["limit_per_s"]})
+                       "predicted_per_s": beyond["limit_per_s"], "busy": busy})
         for load, said in zip(LOADS, predictions):
             points.append({"broker": driver, "linger_us": combination[0],
                            "batch_bytes": combination[1], "load": load, "rate": measured * load,
@@ -199,7 +199,21 @@ def run_broker(options, target):
     (options.out / f"predictions-{driver}.json").write_text(
         json.dumps({"made_at": time.time(), "limits": limits, "points": points}, indent=1))
     play_rounds(options, target, points)
+    predict_again(options, target, limits, points)
     return limits, points
+
+
+def predict_again(options, target, limits, points):
+    """By a probe after the rounds: what the machine's change meanwhile did to the predictions."""
+    model = with_generator(options, probe(options, target, "model-afterwards"))
+    for row in limits:
+        combination = (row["linger_us"], row["batch_bytes"])
+        own = [p for p in points if (p["linger_us"], p["batch_bytes"]) == combination]
+        row["afterwards_per_s"] = predict(options, model, combination, row["measured_per_s"],
+                                          row["busy"][0])["limit_per_s"]
+        for point, busy in zip(own, row["busy"][1:]):
+            said = predict(options, model, combination, point["rate"], busy)
+            point.update(afterwards_p50_ns=said["p50_ns"], afterwards_p99_ns=said["p99_ns"])
 
 
 def repeat_error(values):
@@ -252,6 +266,22 @@ def table(limits, points):
               f"{ms(p['predicted_p99_ns']):>15} {ms(p.get('measured_p99_ns')):>8} "
               f"{ms(p['naive_p99_ns']):>6} {p['repeat_error']:>6.0%}"
               f"{'' if p['resolved'] else '  unresolved'}")
+
+
+def drift(limits, points):
+    """Of predictions between the two probes; medians."""
+    def median_of(values):
+        return statistics.median(v for v in values if v is not None)
+    moved = {
+        "limit": median_of(off(r["afterwards_per_s"], r["predicted_per_s"])
+                           for rows in limits.values() for r in rows),
+        "p50": median_of(off(p["afterwards_p50_ns"], p["predicted_p50_ns"] or float("inf"))
+                         for p in points),
+        "p99": median_of(off(p["afterwards_p99_ns"], p["predicted_p99_ns"] or float("inf"))
+                         for p in points)}
+    print("\na probe after the rounds predicts otherwise by: " +
+          ", ".join(f"{name} {by:.0%}" for name, by in moved.items()))
+    return {name: None if by == float("inf") else round(by, 4) for name, by in moved.items()}
 
 
 def finite(point):
@@ -324,7 +354,8 @@ def main():
     for point in points:
         judge(point)
     table(limits, points)
-    summary = verdict(limits, points)
+    moved = drift(limits, points)
+    summary = {**verdict(limits, points), "drift": moved}
     text = json.dumps(summary)
     (options.out / "plan.json").write_text(
         json.dumps({"summary": summary, "limits": limits,

@@ -19,8 +19,9 @@ Printed side by side: predicted, measured, repeat error (each round against the 
 others), and the naive guess (linger + the probe's p99). Points whose repeat error exceeds 15 % are
 unresolved; with fewer than 8 resolved ones there is no verdict. Where the host above a virtual
 machine takes more than 2 % of the processors meanwhile (steal), a probe or a load has no say and is
-played again: a probe twice at most, of the loads as many as one round has. Processors are kept
-from halting meanwhile, because a halted one is what a neighbour takes; this needs
+played again: a probe twice at most, of the loads as many as one round has. A second probe after
+the rounds tells how much the machine changed meanwhile (`drift`). Processors are kept from
+halting, because a halted one is what a neighbour takes; this needs
 kernel.sched_autogroup_enabled=0 (bench/awake.c says why).
 
   --quick        1 broker at a time as always, but 3 rounds of 5 s and a probe of 30 s
@@ -30,7 +31,7 @@ kernel.sched_autogroup_enabled=0 (bench/awake.c says why).
   --json         the last line of standard output is one JSON object
 
 Status 0 measured (whatever the verdict), 1 something failed. An idle machine is needed: the two
-brokers take 85 minutes, with --quick 20.
+brokers take 90 minutes, with --quick 21.
 TEXT
 }
 

@@ -291,12 +291,13 @@ static json_t *number(uint64_t value)
 static json_t *result_json(const salvo_plan_result *r)
 {
     return json_pack(
-        "{so so so so so so so so so so so so so so so so so so so so so so}",
+        "{so so so so so so so so so so so so so so so so so so so so so so so}",
         "offered", number(r->ledger.offered), "accepted", number(r->ledger.accepted),
         "acknowledged", number(r->ledger.acknowledged), "expired", number(r->ledger.expired),
         "blocked", number(r->blocked), "p50_ns", number(r->p50_ns), "p99_ns", number(r->p99_ns),
         "p999_ns", number(r->p999_ns), "max_ns", number(r->max_ns),
-        "worst_p99_ns", number(r->worst_p99_ns), "recovery_ns", number(r->recovery_ns),
+        "worst_p99_ns", number(r->worst_p99_ns), "broker_p50_ns", number(r->broker_p50_ns),
+        "recovery_ns", number(r->recovery_ns),
         "batches", number(r->batches), "requests", number(r->requests),
         "retries", number(r->retries), "ring_peak_bytes", number(r->ring_peak_bytes),
         "arena_bytes", number(r->arena_bytes), "arena_peak_bytes", number(r->arena_peak_bytes),

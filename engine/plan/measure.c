@@ -25,6 +25,14 @@ static void record_here(plan_world *w)
         w->p->flushers[i].stages[SALVO_STAGE_TOTAL] = w->measure.window;
 }
 
+/* Of all flushers together, from here on. */
+static void record_broker(plan_world *w)
+{
+    w->measure.broker = salvo_histogram_place(w->measure.broker_memory, DIGITS);
+    for (uint32_t i = 0; i < w->p->settings.flushers; i++)
+        w->p->flushers[i].stages[SALVO_STAGE_BROKER] = w->measure.broker;
+}
+
 int salvo_plan_measure_open(plan_world *w, salvo_plan_result *result)
 {
     plan_measure *m = &w->measure;
@@ -32,16 +40,19 @@ int salvo_plan_measure_open(plan_world *w, salvo_plan_result *result)
     m->recovering_since_ns = PLAN_NEVER;
     m->window_from_ns = w->now_ns;
     m->memory = aligned_alloc(64, salvo_histogram_bytes(DIGITS));
+    m->broker_memory = aligned_alloc(64, salvo_histogram_bytes(DIGITS));
     m->calm = salvo_histogram_new(DIGITS);
-    if (m->memory == NULL || m->calm == NULL)
+    if (m->memory == NULL || m->broker_memory == NULL || m->calm == NULL)
         return SALVO_ERR_NOMEM;
     record_here(w);
+    record_broker(w);
     return 0;
 }
 
 void salvo_plan_measure_close(plan_world *w)
 {
     free(w->measure.memory);
+    free(w->measure.broker_memory);
     salvo_histogram_free(w->measure.calm);
 }
 
@@ -188,6 +199,7 @@ static void start(plan_world *w)
     for (uint32_t i = 0; i < w->broker.brokers; i++)
         w->nodes[i].busy_ns = 0;
     record_here(w);
+    record_broker(w);
 }
 
 void salvo_plan_measure_turn(plan_world *w)
@@ -329,6 +341,7 @@ void salvo_plan_measure_end(plan_world *w)
     r->p99_ns = percentile(m->calm, m->calm_bad, 9900);
     r->p999_ns = percentile(m->calm, m->calm_bad, 9990);
     r->max_ns = calm.max;
+    r->broker_p50_ns = salvo_histogram_at(m->broker, 50);
     if (m->recovering_since_ns != PLAN_NEVER || m->outages_now != 0)
         r->recovery_ns = UINT64_MAX;
     fill_machinery(w);

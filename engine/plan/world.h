@@ -115,8 +115,9 @@ typedef struct plan_change { /* an outage begins or ends */
 } plan_change;
 
 typedef struct plan_measure {
-    void *memory;
+    void *memory, *broker_memory;
     salvo_histogram *window;        /* of this window, in `memory` */
+    salvo_histogram *broker;        /* submit to outcome, in `broker_memory` */
     salvo_histogram *calm;          /* of all undisturbed ones */
     salvo_ledger at_start, at_window;
     uint64_t window_from_ns, calm_bad;

@@ -231,6 +231,7 @@ static void latency_by_hand(void **state)
     simulate(&s, &r);
     assert_in_range(r.max_ns, 11 * MS, 11 * MS + 50 * US);
     assert_in_range(r.p50_ns, 5 * MS, 7 * MS);
+    assert_in_range(r.broker_p50_ns, MS, MS + 50 * US);
     assert_in_range(r.batches, 4000 / 11 - 2, 4000 / 10 + 2);
     assert_int_equal(r.closed_by_linger, r.batches);
     salvo_plan_result_free(&r);

@@ -137,6 +137,7 @@ typedef struct salvo_plan_result {
     uint64_t blocked, blocked_longest_ns; /* sends that had to wait for room */
     uint64_t p50_ns, p99_ns, p999_ns, max_ns; /* of undisturbed windows together */
     uint64_t worst_p50_ns, worst_p99_ns;      /* the worst undisturbed window */
+    uint64_t broker_p50_ns;        /* the stage `broker`, submit to outcome; disturbed or not */
     uint64_t recovery_ns;          /* the longest, from an outage's end; UINT64_MAX: not over */
     uint64_t batches, closed_by_bytes, closed_by_count, closed_by_linger, requests, retries;
     uint64_t ring_bytes, ring_peak_bytes;     /* of all rings */
