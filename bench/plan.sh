@@ -30,8 +30,8 @@ kernel.sched_autogroup_enabled=0 (bench/awake.c says why).
   --out DIR      models, predictions and results stay there
   --json         the last line of standard output is one JSON object
 
-Status 0 measured (whatever the verdict), 1 something failed. An idle machine is needed: the two
-brokers take 90 minutes, with --quick 21.
+Status 0 measured (whatever the verdict), 1 something failed. An idle machine is needed: a
+broker takes an hour, with --quick a quarter of one.
 TEXT
 }
 

@@ -379,6 +379,9 @@ static void insert(salvo_probing *p, const salvo_probe_step *step)
     p->steps[i] = *step;
 }
 
+/* A step is so many answers long at least: of less a short pause would be a good part. */
+#define STEP_ANSWERS 4
+
 /* Where a --max-rate makes the ramp begin at its quarter. */
 uint64_t salvo_probing_least_rate(uint64_t budget_ns)
 {
@@ -390,7 +393,8 @@ int salvo_probing_ramp(salvo_probing *p, uint64_t budget_ns)
 {
     bool slow = p->max_rate != 0 && p->max_rate < 4000;
     double low = 0, high = 0, rate = slow ? (double)p->max_rate / 4 : 1000;
-    uint64_t calm_ns = 0, length_ns = budget_ns / RAMP_STEPS;
+    uint64_t calm_ns = 0, least_ns = (uint64_t)(STEP_ANSWERS * alone_ns(p));
+    uint64_t length_ns = budget_ns / RAMP_STEPS > least_ns ? budget_ns / RAMP_STEPS : least_ns;
     for (unsigned i = 0; i < 30; i++) {
         salvo_probe_step step = {0};
         int status = one_step(p, rate, length_ns, &step);
