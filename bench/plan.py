@@ -120,6 +120,15 @@ def predict(options, model, combination, rate, busy):
                             "-s", "full_policy=block", *settings(*combination)))
 
 
+def predict_all(options, model, combination, measured, busy):
+    """The limit and what is at each of the loads, which are shares of the measured limit."""
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        beyond, *at_loads = pool.map(
+            lambda case: predict(options, model, combination, measured * case[0], case[1]),
+            zip([1] + LOADS, busy))
+    return beyond["limit_per_s"], at_loads
+
+
 def probe(options, target, name="model"):
     """The model of the probe that the host disturbed least; the first calm one ends it."""
     driver, address = target
@@ -183,13 +192,9 @@ def run_broker(options, target):
         measured = measure_limit(options, target, combination, 3 if options.quick else 10,
                                  probed["limit"]["messages_per_s"])
         busy = [0] + [naps(options, measured * load) for load in LOADS]
-        with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            beyond, *predictions = pool.map(
-                lambda case: predict(options, model, combination, measured * case[0], case[1]),
-                zip([1] + LOADS, busy))
+        limit, predictions = predict_all(options, model, combination, measured, busy)
         limits.append({"linger_us": combination[0], "batch_bytes": combination[1],
-                       "measured_per_s": measured,
-                       "predicted_per_s": beyond["limit_per_s"], "busy": busy})
+                       "measured_per_s": measured, "predicted_per_s": limit, "busy": busy})
         for load, said in zip(LOADS, predictions):
             points.append({"broker": driver, "linger_us": combination[0],
                            "batch_bytes": combination[1], "load": load, "rate": measured * load,
@@ -209,10 +214,9 @@ def predict_again(options, target, limits, points):
     for row in limits:
         combination = (row["linger_us"], row["batch_bytes"])
         own = [p for p in points if (p["linger_us"], p["batch_bytes"]) == combination]
-        row["afterwards_per_s"] = predict(options, model, combination, row["measured_per_s"],
-                                          row["busy"][0])["limit_per_s"]
-        for point, busy in zip(own, row["busy"][1:]):
-            said = predict(options, model, combination, point["rate"], busy)
+        row["afterwards_per_s"], predictions = predict_all(options, model, combination,
+                                                           row["measured_per_s"], row["busy"])
+        for point, said in zip(own, predictions):
             point.update(afterwards_p50_ns=said["p50_ns"], afterwards_p99_ns=said["p99_ns"])
 
 
@@ -270,21 +274,20 @@ def table(limits, points):
 
 def drift(limits, points):
     """Of predictions between the two probes; medians."""
-    def median_of(values):
-        return statistics.median(v for v in values if v is not None)
     moved = {
-        "limit": median_of(off(r["afterwards_per_s"], r["predicted_per_s"])
+        "limit": median(off(r["afterwards_per_s"], r["predicted_per_s"])
                            for rows in limits.values() for r in rows),
-        "p50": median_of(off(p["afterwards_p50_ns"], p["predicted_p50_ns"] or float("inf"))
+        "p50": median(off(p["afterwards_p50_ns"], p["predicted_p50_ns"] or float("inf"))
                          for p in points),
-        "p99": median_of(off(p["afterwards_p99_ns"], p["predicted_p99_ns"] or float("inf"))
+        "p99": median(off(p["afterwards_p99_ns"], p["predicted_p99_ns"] or float("inf"))
                          for p in points)}
     print("\na probe after the rounds predicts otherwise by: " +
-          ", ".join(f"{name} {by:.0%}" for name, by in moved.items()))
-    return {name: None if by == float("inf") else round(by, 4) for name, by in moved.items()}
+          ", ".join(f"{name} {told(by)}" for name, by in moved.items()))
+    return finite(moved)
 
 
 def finite(point):
+    """For JSON, which has no infinity."""
     def known(v):
         return None if v == float("inf") else v
     return {k: [known(x) for x in v] if isinstance(v, list) else known(v)
@@ -292,8 +295,13 @@ def finite(point):
 
 
 def median(values):
-    values = [v for v in values if v != float("inf")]
+    """None: of nothing. What never comes, where it was predicted or measured to, is infinite."""
+    values = list(values)
     return round(statistics.median(values), 4) if values else None
+
+
+def told(error):
+    return "no point" if error is None else "infinite" if error == float("inf") else f"{error:.0%}"
 
 
 def verdict(limits, points):
@@ -317,21 +325,25 @@ def verdict(limits, points):
     if summary["disturbed"]:
         print(f"\n{summary['disturbed']} loads have no say: the host took more than {STOLEN:.0f} % "
               "of the processors meanwhile")
+    summary["verdict"] = judge_all(summary, resolved, len(points))
+    return summary
+
+
+def judge_all(summary, resolved, count):
     goals = {"throughput_error": 0.15, "p50_error": 0.15, "p99_error": 0.25,
              "p99_error_at_85": 0.40}
     if len(resolved) < LEAST_RESOLVED:
-        summary["verdict"] = "none"
-        print(f"\nno verdict: {len(resolved)} of {len(points)} points are resolved, "
+        print(f"\nno verdict: {len(resolved)} of {count} points are resolved, "
               f"{LEAST_RESOLVED} are needed; is the machine busy?")
-        return summary
-    missed = [f"{name} {summary[name]:.0%} (goal {goal:.0%})" for name, goal in goals.items()
+        return "none"
+    missed = [f"{name} {told(summary[name])} (goal {goal:.0%})" for name, goal in goals.items()
               if summary[name] is None or summary[name] > goal]
     ours = median(p["p99_error"] for p in resolved)
     if ours >= summary["naive_error"]:
-        missed.append(f"p99 off by {ours:.0%}, the naive guess by {summary['naive_error']:.0%}")
-    summary["verdict"] = "missed" if missed else "met"
+        missed.append(f"p99 off by {told(ours)}, the naive guess by "
+                      f"{told(summary['naive_error'])}")
     print("\ngoals met" if not missed else "\nmissed: " + "; ".join(missed))
-    return summary
+    return "missed" if missed else "met"
 
 
 def main():
@@ -355,13 +367,12 @@ def main():
         judge(point)
     table(limits, points)
     moved = drift(limits, points)
-    summary = {**verdict(limits, points), "drift": moved}
-    text = json.dumps(summary)
+    summary = {**finite(verdict(limits, points)), "drift": moved}
     (options.out / "plan.json").write_text(
         json.dumps({"summary": summary, "limits": limits,
                     "points": [finite(p) for p in points]}, indent=1))
     if options.json:
-        print(text)
+        print(json.dumps(summary))
 
 
 if __name__ == "__main__":
