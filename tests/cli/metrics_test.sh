@@ -33,6 +33,7 @@ out_has '^salvo_build_info\{version="[0-9.]+"\} 1$'
 [ "$(tail -n 1 out)" = '# EOF' ] || fail "no end"
 
 # Two producers, one of them killed.
+acknowledged() { grep -q "^salvo_messages_acknowledged_total.*topic=\"$2\"} $1\$" out; }
 mkfifo one two
 "$program" produce --broker null -t orders --quiet -s "stats_dir=$dir" <one >/dev/null 2>&1 &
 one=$!
@@ -43,7 +44,7 @@ seq 1000 >&8
 seq 300 >&9
 for _ in {1..100}; do
     run metrics --once --dir "$dir"
-    grep -q 'topic="orders"} 1000$' out && grep -q 'topic="clicks"} 300$' out && break
+    acknowledged 1000 orders && acknowledged 300 clicks && break
     sleep 0.1
 done
 kill -KILL "$one"
