@@ -14,27 +14,44 @@
 #include <unistd.h>
 
 #define OPEN_MS 10000u
-#define PRIME_MS 30000u
+#define PRIME_NS 30000000000u
+#define LOOK_MS 1000u
 #define HEAD_START_NS 20000000u
+
+/* NULL: it has arrived; else why not. Waited for in slices, so that a signal ends it. */
+static const char *first_message(salvo_bench_run *run, salvo_topic topic)
+{
+    unsigned char zeros[8] = {0};
+    salvo_message first = {.value = zeros, .value_len = sizeof zeros};
+    salvo_ledger ledger;
+    uint64_t end_ns = salvo_load_now_ns() + PRIME_NS;
+    int err = salvo_send_wait(run->producer, topic, &first, LOOK_MS, NULL);
+    if (err != SALVO_ERR_TIMEOUT)
+        return err == 0 ? NULL : salvo_strerror(err);
+    while (err == SALVO_ERR_TIMEOUT && salvo_cli_signals() == 0 && salvo_load_now_ns() < end_ns)
+        err = salvo_flush(run->producer, LOOK_MS);
+    if (err == 0)
+        err = salvo_get_ledger(run->producer, topic, &ledger);
+    if (err != 0)
+        return salvo_strerror(err);
+    return ledger.acknowledged != 0 ? NULL : "it failed, after more than a second";
+}
 
 /* A message to each topic first: it makes the topic where the broker does so, and what a first
  * message costs is not what is measured. */
 static bool open_topics(salvo_bench_run *run)
 {
     for (size_t i = 0; i < run->options->topics; i++) {
-        unsigned char zeros[8] = {0};
-        salvo_message first = {.value = zeros, .value_len = sizeof zeros};
-        salvo_report report = {0};
         int err = salvo_topic_open(run->producer, run->topic_names[i], NULL, &run->topics[i]);
         if (err != 0) {
             salvo_cli_say("bench: topic %s: %s", run->topic_names[i], salvo_last_error());
             return false;
         }
         salvo_bench_topic_made(i);
-        err = salvo_send_wait(run->producer, run->topics[i], &first, PRIME_MS, &report);
-        if (err != 0) {
+        const char *why = first_message(run, run->topics[i]);
+        if (why) {
             salvo_cli_say("bench: topic %s: a first message did not arrive: %s",
-                          run->topic_names[i], salvo_strerror(err));
+                          run->topic_names[i], why);
             return false;
         }
     }
@@ -215,7 +232,9 @@ int salvo_bench_once(const salvo_bench_options *o, salvo_config *config, json_t 
     run->id = ++runs;
     run->mark = draw_mark();
     *result = NULL;
-    int status = prepare(run) ? play(run, result) : CLI_FAILED;
+    int status = prepare(run)              ? play(run, result)
+                 : salvo_cli_signals() > 0 ? CLI_INTERRUPTED
+                                           : CLI_FAILED;
     free_run(run);
     return status;
 }

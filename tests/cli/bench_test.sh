@@ -108,6 +108,18 @@ status=0
 wait "$pid" || status=$?
 status_is 130
 
+# The second topic's first message is never answered: a signal ends that wait, too.
+"$program" bench --quiet --broker memory --topics 2 --rate 100 --duration 1s --warmup 0 \
+    -s memory_script='ok*1;down:3600s' >out 2>err &
+pid=$!
+sleep 1.5
+kill -TERM "$pid"
+begun=$SECONDS status=0
+wait "$pid" || status=$?
+status_is 130
+[ $((SECONDS - begun)) -lt 15 ] || fail "it went on for $((SECONDS - begun)) s after the signal"
+err_has 'a first message did not arrive'
+
 # --- a generator that is too slow: that is no word about the system ------------------------------
 run bench --quiet --broker null --rate 50M --duration 500ms --warmup 0 --drain 0 --out n.json
 status_is 0
@@ -279,18 +291,19 @@ err_has 'at 1 messages/s none is due in the measured part'
 
 # --- bounds --------------------------------------------------------------------------------------
 # One message in flight that takes 20 ms: some 50 messages a second, for a while a few more. On a
-# busy machine the generator may be the limit before.
-bench --until 'p90<300ms' --rate 32 --duration 1s --warmup 0 -s full_policy=block \
-    -s max_in_flight_batches=1 -s batch_messages=1 -s memory_script='delay:20ms*100000000' \
-    --out u.json
-if [ "$status" -eq 0 ]; then
-    rate=$(number u.json until.rate)
-    python3 -c "import sys; sys.exit(not 1 <= $rate <= 150)" || fail "--until found $rate"
-    is u.json until.confirmed 3
-    err_has 'messages/s keep p90<300ms, confirmed 3 times'
-else
+# busy machine the generator may be the limit before: not three times in a row.
+for _ in 1 2 3; do
+    bench --until 'p90<300ms' --rate 32 --duration 1s --warmup 0 -s full_policy=block \
+        -s max_in_flight_batches=1 -s batch_messages=1 -s memory_script='delay:20ms*100000000' \
+        --out u.json
+    [ "$status" -eq 0 ] && break
     err_has 'the generator was late'
-fi
+done
+status_is 0
+rate=$(number u.json until.rate)
+python3 -c "import sys; sys.exit(not 1 <= $rate <= 150)" || fail "--until found $rate"
+is u.json until.confirmed 3
+err_has 'messages/s keep p90<300ms, confirmed 3 times'
 bench --until 'p50<1ns' --rate 100 --duration 100ms --warmup 0
 status_is 1
 err_has 'no rate keeps p50<1ns'
