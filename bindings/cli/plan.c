@@ -60,7 +60,6 @@ static const struct option options_table[] = {
     {"help", no_argument, NULL, 'h'},
     {0}};
 
-enum { ATTEMPTS = 3 }; /* each takes half a minute at high rates, and a plan two at most */
 
 typedef struct plan_options {
     salvo_plan_case c;
@@ -351,6 +350,9 @@ static int check_options(const plan_options *o)
     if (o->predict && name != NULL)
         return salvo_cli_usage("plan", "--%s: predict seeks nothing; it takes traffic, broker, "
                                "host and --json or --out", name);
+    if (GIVEN(o, OPT_CONSUMER) != NULL && GIVEN(o, OPT_PARTITIONS) != NULL)
+        return salvo_cli_usage("plan", "--consumer-rate decides the partitions: leave out "
+                               "--partitions");
     if (o->c.outage_ns == 0 && GIVEN(o, OPT_RECOVERY) != NULL)
         return salvo_cli_usage("plan", "--recovery is from an outage: --outage 10s");
     if (o->c.outage_brokers > o->c.model.broker.brokers)
@@ -416,8 +418,11 @@ static int complete(plan_options *o)
         if (GIVEN(o, OPT_CONSUMER) != NULL)
             return salvo_cli_usage("plan", "--consumer-rate decides Kafka's partitions; %s has "
                                    "none", c->model.driver);
-        if (strcmp(c->model.driver, "memory") != 0)
+        if (strcmp(c->model.driver, "memory") != 0) {
+            if (GIVEN(o, OPT_PARTITIONS) != NULL)
+                return salvo_cli_usage("plan", "--partitions: %s has none", c->model.driver);
             c->model.broker.partitions = 1;
+        }
     }
     return 0;
 }
@@ -486,47 +491,10 @@ static int predict(const plan_options *o)
     return status;
 }
 
-static void found_free(salvo_plan_found *f)
-{
-    salvo_plan_result_free(&f->steady);
-    salvo_plan_result_free(&f->outage);
-    salvo_plan_result_free(&f->as_told);
-}
-
-/* Where the long run or another seed does not keep what the short one kept, a shorter linger. */
-static int find(salvo_plan_case *c, salvo_plan_found *f)
-{
-    salvo_plan_limit broken = PLAN_FITS;
-    char why[PLAN_TEXT] = "";
-    for (int attempt = 0;; attempt++) {
-        unsigned simulations = f->simulations;
-        uint64_t records = f->simulated_records;
-        *f = (salvo_plan_found){.simulations = simulations, .simulated_records = records};
-        int status = salvo_cli_plan_search(c, f);
-        if (status == 0 && !f->possible && attempt > 0) { /* the longer one says why */
-            f->broken = broken;
-            memcpy(f->why, why, sizeof f->why);
-        }
-        if (status != 0 || !f->possible)
-            return status;
-        status = salvo_cli_plan_limits(c, f);
-        if (attempt == 0) {
-            broken = f->broken;
-            memcpy(why, f->why, sizeof why);
-        }
-        bool shorter = f->broken == PLAN_P99 && f->choice.linger_us != 0 &&
-                       c->fixed.linger_us == UINT64_MAX && attempt < ATTEMPTS - 1;
-        if (status != 0 || f->possible || !shorter)
-            return status;
-        c->linger_below_us = attempt == 0 ? f->choice.linger_us : f->choice.linger_us / 2 + 1;
-        found_free(f);
-    }
-}
-
 static int plan(plan_options *o)
 {
     salvo_plan_found f = {0};
-    int status = find(&o->c, &f);
+    int status = salvo_cli_plan_find(&o->c, &f);
     if (status == 0 && f.possible && !o->json)
         salvo_cli_plan_print(&o->c, &f);
     if (status == 0)
@@ -545,7 +513,7 @@ static int plan(plan_options *o)
         salvo_cli_say("cannot be met: %s", f.why);
         status = CLI_FAILED;
     }
-    found_free(&f);
+    salvo_cli_plan_found_free(&f);
     return status;
 }
 

@@ -9,7 +9,8 @@
  *   plan_notes.c    what a result leans on
  *   plan_trace.c    traces as traffic
  *   plan_run.c      one simulation of a case with settings
- *   plan_search.c   the search; plan_limits.c: seeds, the hour, predictions
+ *   plan_search.c   the search; plan_limits.c: the plan of it; seeds, the hour, predictions
+ *   plan_why.c      one line for what cannot be met
  *   plan_cliffs.c   how far the rate and each setting are from where it breaks
  *   plan_print.c    the table, the picture, JSON, core.toml; plan_page.c: the page
  */
@@ -22,7 +23,8 @@
 #include <salvo/plan.h>
 
 enum { PLAN_HEADROOM_PERMILLE = 1300, PLAN_SEEDS = 5, PLAN_TEXT = 240, PLAN_MAX_TOPICS = 256,
-       PLAN_NOTES = 6, PLAN_SHAPING = 4 };
+       PLAN_NOTES = 8, PLAN_SHAPING = 4 };
+#define PLAN_BUFFER_MOST (UINT64_C(1) << 40) /* what the engine allows */
 
 typedef struct salvo_plan_model { /* a broker model and what came with it */
     salvo_plan_broker broker;
@@ -47,6 +49,7 @@ typedef struct salvo_plan_case {
     salvo_cli_settings settings;      /* --config and --set */
     salvo_plan_choice fixed;          /* what those say; linger UINT64_MAX, others 0: sought */
     uint64_t linger_below_us;         /* a longer one did not hold */
+    uint64_t buffer_least;            /* a smaller one did not */
     char *other_settings;             /* what else is told, as lines of TOML; NULL: nothing */
     char shaping[PLAN_SHAPING][32];   /* salvo_cli_plan_shaping as configured */
     salvo_plan_model model;
@@ -98,6 +101,14 @@ typedef struct salvo_plan_found {
     unsigned simulations;
 } salvo_plan_found;
 
+typedef struct salvo_plan_broke {     /* a run that did not keep the target */
+    salvo_plan_limit how;
+    const char *where;                /* "with other random numbers" */
+    const salvo_plan_result *r;
+    uint64_t p99_ns, over_ns;         /* what was judged; how long it measured */
+    uint64_t shrunk_permille;         /* of the outage; 1000: the whole */
+} salvo_plan_broke;
+
 typedef struct salvo_plan_prediction {
     salvo_plan_choice choice;
     uint64_t limit_per_s;
@@ -122,7 +133,11 @@ int salvo_cli_plan_fixed(salvo_plan_case *c, bool told);
 /* plan_notes.c: settings that shape a broker's answers, by name; and how many notes there are on
  * what a result leans on: a model that was left, or made under other conditions. */
 extern const char *const salvo_cli_plan_shaping[PLAN_SHAPING];
-size_t salvo_cli_plan_notes(const salvo_plan_case *c, const salvo_plan_result *r,
+typedef struct salvo_plan_basis {     /* the runs that a result is made of */
+    const salvo_plan_result *told, *headroom, *outage; /* the latter two or NULL */
+} salvo_plan_basis;
+salvo_plan_basis salvo_cli_plan_basis(const salvo_plan_case *c, const salvo_plan_found *found);
+size_t salvo_cli_plan_notes(const salvo_plan_case *c, const salvo_plan_basis *basis,
                             char notes[PLAN_NOTES][PLAN_TEXT]);
 
 /* plan_trace.c */
@@ -144,6 +159,7 @@ uint64_t salvo_cli_plan_span(const salvo_plan_case *c, uint32_t scale_permille, 
 
 /* plan_search.c, plan_limits.c: 0, or a status after a printed error. */
 int salvo_cli_plan_search(const salvo_plan_case *c, salvo_plan_found *found);
+uint64_t salvo_cli_plan_steady_ns(const salvo_plan_case *c, uint32_t scale_permille);
 int salvo_cli_plan_steady(const salvo_plan_case *c, const salvo_plan_choice *choice,
                           uint32_t scale_permille, uint64_t seed, salvo_plan_result *result,
                           salvo_plan_limit *broken);
@@ -152,14 +168,25 @@ int salvo_cli_plan_outage(const salvo_plan_case *c, const salvo_plan_choice *cho
                           salvo_plan_result *result, salvo_plan_limit *broken);
 int salvo_cli_plan_fits(const salvo_plan_case *c, salvo_plan_found *found, uint64_t seed,
                         uint64_t buffer, salvo_plan_limit *broken);
+/* Doubles *high until it fits, *low what did not; else the plan is impossible: `where`. */
+int salvo_cli_plan_ample_buffer(const salvo_plan_case *c, salvo_plan_found *found, uint64_t seed,
+                                uint64_t *low, uint64_t *high, const char *where);
+uint64_t salvo_cli_plan_more_room(uint64_t buffer, uint64_t more); /* whole MiB, what is allowed */
 int salvo_cli_plan_least_buffer(const salvo_plan_case *c, salvo_plan_found *found, uint64_t seed,
                                 uint64_t low, uint64_t high, uint64_t *least);
 /* The least buffer and ring that the engine takes; of a buffer before it is shortened with an
  * outage. */
 uint64_t salvo_cli_plan_floor(const salvo_plan_case *c, const salvo_plan_found *found);
 uint64_t salvo_cli_plan_least_ring(const salvo_plan_case *c, const salvo_plan_choice *choice);
-int salvo_cli_plan_limits(const salvo_plan_case *c, salvo_plan_found *found);
+/* The whole: the search, seeds, the hour, cliffs; c learns what did not hold. */
+int salvo_cli_plan_find(salvo_plan_case *c, salvo_plan_found *found);
+void salvo_cli_plan_found_free(salvo_plan_found *found);
 int salvo_cli_plan_predict(const salvo_plan_case *c, salvo_plan_prediction *p);
+
+/* plan_why.c: the plan is impossible, and why; which part bounds a result. */
+void salvo_cli_plan_why(const salvo_plan_case *c, salvo_plan_found *found,
+                        const salvo_plan_broke *broke);
+const char *salvo_cli_plan_bound(const salvo_plan_result *r);
 
 /* plan_cliffs.c: they fill in cliff_permille and first; edges and edge_count. 0, or a status after
  * a printed error. */
@@ -172,6 +199,8 @@ const char *salvo_cli_plan_setting_name(salvo_plan_setting setting);
 const char *salvo_cli_plan_limit_name(salvo_plan_limit limit);
 /* "2000; breaks at 5600: p99" */
 void salvo_cli_plan_edge_text(const salvo_plan_edge *edge, char text[PLAN_TEXT]);
+/* " (black hole) of 1 of 3 brokers"; "": refused by all */
+const char *salvo_cli_plan_outage_text(const salvo_plan_case *c, char text[64]);
 void salvo_cli_plan_print(const salvo_plan_case *c, const salvo_plan_found *found);
 void salvo_cli_plan_print_prediction(const salvo_plan_case *c, const salvo_plan_prediction *p);
 json_t *salvo_cli_plan_json(const salvo_plan_case *c, const salvo_plan_found *found);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Around a plan that was found: what other seeds say, an hour at the rate that was told (beside
- * it, the cliffs), and predictions for given settings.
+ * The plan: what the search found, what other seeds say of it, an hour at the rate that was told
+ * (beside it, the cliffs), and where those do not hold another attempt; predictions for given
+ * settings.
  */
 #include "plan.h"
 
@@ -12,6 +13,7 @@
 
 #define MIB (UINT64_C(1) << 20)
 #define SECOND UINT64_C(1000000000)
+enum { ATTEMPTS = 3 }; /* each takes half a minute at high rates, and a plan two at most */
 enum { CONFIRM_RECORDS = 300000000, PREDICT_RECORDS = 2000000 };
 
 /* ---- Side by side ----
@@ -58,43 +60,103 @@ static int finish(task *t, salvo_plan_found *f)
     return t->status;
 }
 
+static bool may_grow(const salvo_plan_case *c)
+{
+    return c->fixed.buffer_bytes == 0;
+}
+
+/* p99 of another seed with headroom, and the room without which some would wait. */
+static int seed_steady(task *t, salvo_plan_limit *broken)
+{
+    salvo_plan_found *f = &t->found;
+    for (;;) {
+        salvo_plan_result_free(&f->steady);
+        int status = salvo_cli_plan_steady(t->c, &f->choice, PLAN_HEADROOM_PERMILLE, t->seed,
+                                           &f->steady, broken);
+        f->simulations++;
+        f->simulated_records += f->steady.records;
+        f->p99_low_ns = f->steady.p99_ns;
+        if (status != 0 || *broken != PLAN_REFUSED || !may_grow(t->c) ||
+            f->choice.buffer_bytes >= PLAN_BUFFER_MOST)
+            return status;
+        f->choice.buffer_bytes = salvo_cli_plan_more_room(f->choice.buffer_bytes,
+                                                          f->choice.buffer_bytes / 4);
+    }
+}
+
 /* The buffer that this seed's outage needs: around the one that was found. */
 static int seed_buffer(task *t)
 {
     salvo_plan_found *f = &t->found;
-    uint64_t low = f->choice.buffer_bytes / 10 * 9, high = f->choice.buffer_bytes;
-    salvo_plan_limit broken = PLAN_REFUSED;
-    f->buffer_low = high;
-    if (t->c->outage_ns == 0 || t->c->fixed.buffer_bytes != 0)
-        return 0;
-    for (;;) {
-        int status = salvo_cli_plan_fits(t->c, f, t->seed, high, &broken);
-        if (status != 0)
-            return status;
-        if (broken == PLAN_FITS || high >= 2 * f->choice.buffer_bytes)
-            break;
+    uint64_t from = f->choice.buffer_bytes, high = from;
+    uint64_t low = salvo_cli_plan_floor(t->c, f);
+    salvo_plan_limit broken;
+    if (low < from / 10 * 9)
+        low = from / 10 * 9;
+    if (low > from || from > f->buffer_low) /* less is refused, or broke this seed's steady run */
+        low = from;
+    int status = salvo_cli_plan_fits(t->c, f, t->seed, high, &broken);
+    while (status == 0 && broken == PLAN_REFUSED && high < from + from / 2) {
         low = high;
-        high += high / 10;
+        high = salvo_cli_plan_more_room(high, high / 10);
+        status = salvo_cli_plan_fits(t->c, f, t->seed, high, &broken);
     }
-    return salvo_cli_plan_least_buffer(t->c, f, t->seed, low, high, &f->buffer_low);
+    if (status == 0 && broken != PLAN_FITS)
+        status = salvo_cli_plan_ample_buffer(t->c, f, t->seed, &low, &high,
+                                             "in the outage, with other random numbers,");
+    if (status != 0 || !f->possible)
+        return status;
+    return salvo_cli_plan_least_buffer(t->c, f, t->seed, low, high, &f->choice.buffer_bytes);
 }
 
-/* p99 of another seed, and the buffer that it needs. */
+/* The outage of this seed, with a buffer that is fixed. */
+static int seed_outage(task *t)
+{
+    salvo_plan_found *f = &t->found;
+    salvo_plan_limit broken;
+    int status = salvo_cli_plan_fits(t->c, f, t->seed, f->choice.buffer_bytes, &broken);
+    if (status == 0 && broken != PLAN_FITS)
+        salvo_cli_plan_why(t->c, f, &(salvo_plan_broke){
+            .how = broken, .where = "in the outage, with other random numbers,", .r = &f->outage,
+            .shrunk_permille = f->outage_shrunk_permille});
+    return status;
+}
+
+/* What another seed needs to keep the target, or why it does not. */
 static int seed_task(task *t)
 {
     salvo_plan_found *f = &t->found;
-    uint64_t permille = PLAN_HEADROOM_PERMILLE;
-    int status = salvo_cli_plan_steady(t->c, &f->choice, (uint32_t)permille, t->seed, &f->steady,
-                                       &f->broken);
-    f->simulations++;
-    f->simulated_records += f->steady.records;
-    f->p99_low_ns = f->steady.p99_ns;
-    salvo_plan_result_free(&f->steady);
-    if (status == 0)
-        status = seed_buffer(t);
+    salvo_plan_limit broken = PLAN_FITS;
+    int status = seed_steady(t, &broken);
+    const salvo_ledger *l = &f->steady.ledger;
+    if (broken == PLAN_THROUGHPUT && f->steady.p99_ns <= t->c->p99_ns && f->steady.blocked == 0 &&
+        l->accepted == l->offered && l->acknowledged >= l->accepted - l->accepted / 20)
+        broken = PLAN_FITS; /* it grew at the end only: a stall, not too high a rate */
+    if (status == 0 && broken != PLAN_FITS)
+        salvo_cli_plan_why(t->c, f, &(salvo_plan_broke){
+            .how = broken, .where = "with other random numbers", .r = &f->steady,
+            .p99_ns = f->steady.p99_ns, .shrunk_permille = 1000,
+            .over_ns = salvo_cli_plan_steady_ns(t->c, PLAN_HEADROOM_PERMILLE)});
+    else if (status == 0 && t->c->outage_ns != 0)
+        status = may_grow(t->c) ? seed_buffer(t) : seed_outage(t);
     salvo_plan_result_free(&f->steady);
     salvo_plan_result_free(&f->outage);
     return status;
+}
+
+/* What another seed says widens the interval; one that does not keep the target ends the plan. */
+static void take_seed(salvo_plan_found *f, const salvo_plan_found *t)
+{
+    uint64_t p99_ns = t->p99_low_ns, buffer = t->choice.buffer_bytes;
+    f->p99_low_ns = p99_ns < f->p99_low_ns ? p99_ns : f->p99_low_ns;
+    f->p99_high_ns = p99_ns > f->p99_high_ns ? p99_ns : f->p99_high_ns;
+    f->buffer_low = buffer < f->buffer_low ? buffer : f->buffer_low;
+    f->buffer_high = buffer > f->buffer_high ? buffer : f->buffer_high;
+    if (t->possible || !f->possible)
+        return;
+    f->possible = false;
+    f->broken = t->broken;
+    memcpy(f->why, t->why, sizeof f->why);
 }
 
 static int other_seeds(const salvo_plan_case *c, salvo_plan_found *f)
@@ -109,22 +171,11 @@ static int other_seeds(const salvo_plan_case *c, salvo_plan_found *f)
     }
     for (uint64_t i = 0; i < PLAN_SEEDS - 1; i++) {
         int mine = finish(&tasks[i], f);
-        const salvo_plan_found *t = &tasks[i].found;
         status = status != 0 ? status : mine;
-        f->p99_low_ns = t->p99_low_ns < f->p99_low_ns ? t->p99_low_ns : f->p99_low_ns;
-        f->p99_high_ns = t->p99_low_ns > f->p99_high_ns ? t->p99_low_ns : f->p99_high_ns;
-        f->buffer_low = t->buffer_low < f->buffer_low ? t->buffer_low : f->buffer_low;
-        f->buffer_high = t->buffer_low > f->buffer_high ? t->buffer_low : f->buffer_high;
+        take_seed(f, &tasks[i].found);
     }
     free(tasks);
     f->choice.buffer_bytes = f->buffer_high; /* what all seeds survive */
-    if (f->p99_high_ns > c->p99_ns && status == 0) {
-        f->possible = false;
-        f->broken = PLAN_P99;
-        snprintf(f->why, sizeof f->why, "p99: with other random numbers %.2f ms; %.2f ms are asked "
-                 "for, %.2f ms too slow", (double)f->p99_high_ns / 1e6, (double)c->p99_ns / 1e6,
-                 (double)(f->p99_high_ns - c->p99_ns) / 1e6);
-    }
     return status;
 }
 
@@ -160,21 +211,19 @@ static int whole_outage(const salvo_plan_case *c, salvo_plan_found *f)
     int status = salvo_cli_plan_outage(c, &f->choice, PLAN_HEADROOM_PERMILLE, c->seed, 1000,
                                        &f->outage, &broken);
     while (status == 0 && broken == PLAN_REFUSED && f->outage_shrunk_permille != 1000 &&
-           f->choice.buffer_bytes < UINT64_C(1) << 40) {
+           f->choice.buffer_bytes < PLAN_BUFFER_MOST) {
         f->simulated_records += f->outage.records; /* the shortened one told a little too few */
-        f->choice.buffer_bytes = (f->choice.buffer_bytes + f->choice.buffer_bytes / 16) / MIB * MIB;
+        f->choice.buffer_bytes = salvo_cli_plan_more_room(f->choice.buffer_bytes,
+                                                          f->choice.buffer_bytes / 16);
         salvo_plan_result_free(&f->outage);
         f->simulations++;
         status = salvo_cli_plan_outage(c, &f->choice, PLAN_HEADROOM_PERMILLE, c->seed, 1000,
                                        &f->outage, &broken);
     }
     f->simulated_records += f->outage.records;
-    if (status == 0 && broken != PLAN_FITS) {
-        f->possible = false;
-        f->broken = broken;
-        snprintf(f->why, sizeof f->why, "outage: the whole outage breaks what a shortened one "
-                 "keeps: %s", salvo_cli_plan_limit_name(broken));
-    }
+    if (status == 0 && broken != PLAN_FITS)
+        salvo_cli_plan_why(c, f, &(salvo_plan_broke){.how = broken, .where = "in the whole outage",
+                                                     .r = &f->outage, .shrunk_permille = 1000});
     return status;
 }
 
@@ -182,24 +231,18 @@ static int whole_outage(const salvo_plan_case *c, salvo_plan_found *f)
 static void check_hour(const salvo_plan_case *c, salvo_plan_found *f)
 {
     const salvo_plan_result *r = &f->as_told;
-    uint64_t refused = r->ledger.offered - r->ledger.accepted;
-    if (!f->possible || (r->worst_p99_ns <= c->p99_ns && refused == 0))
+    bool refused = r->ledger.offered != r->ledger.accepted || r->blocked != 0;
+    char where[64];
+    if (!f->possible || (r->worst_p99_ns <= c->p99_ns && !refused))
         return;
-    f->possible = false;
-    f->broken = refused != 0 ? PLAN_REFUSED : PLAN_P99;
-    if (refused != 0)
-        snprintf(f->why, sizeof f->why, "%s: over %llu s %llu of %llu messages are refused",
-                 salvo_cli_plan_limit_name(f->broken),
-                 (unsigned long long)(f->as_told_ns / SECOND), (unsigned long long)refused,
-                 (unsigned long long)r->ledger.offered);
-    else
-        snprintf(f->why, sizeof f->why, "p99: over %llu s the worst 10 s have %.2f ms; %.2f ms are "
-                 "asked for, %.2f ms too slow", (unsigned long long)(f->as_told_ns / SECOND),
-                 (double)r->worst_p99_ns / 1e6, (double)c->p99_ns / 1e6,
-                 (double)(r->worst_p99_ns - c->p99_ns) / 1e6);
+    snprintf(where, sizeof where, refused ? "over %llu s" : "over %llu s the worst 10 s have",
+             (unsigned long long)(f->as_told_ns / SECOND));
+    salvo_cli_plan_why(c, f, &(salvo_plan_broke){
+        .how = refused ? PLAN_REFUSED : PLAN_P99, .where = where, .r = r,
+        .p99_ns = r->worst_p99_ns, .over_ns = f->as_told_ns, .shrunk_permille = 1000});
 }
 
-int salvo_cli_plan_limits(const salvo_plan_case *c, salvo_plan_found *f)
+static int limits(const salvo_plan_case *c, salvo_plan_found *f)
 {
     task *hour = salvo_cli_alloc(2 * sizeof *hour), *grows = hour + 1;
     int status = other_seeds(c, f);
@@ -225,20 +268,70 @@ int salvo_cli_plan_limits(const salvo_plan_case *c, salvo_plan_found *f)
     return status;
 }
 
-/* ---- Predictions ---- */
+/* ---- The plan ---- */
 
-static const char *bound_of(const salvo_plan_result *r)
+void salvo_cli_plan_found_free(salvo_plan_found *f)
 {
-    if (r->server_busy_permille >= 900)
-        return "the broker's servers";
-    if (r->flusher_busy_permille >= 900)
-        return "the flusher's core";
-    if (r->library_busy_permille >= 900)
-        return "the client library's thread";
-    if (r->cores_busy_permille >= 950)
-        return "the host's cores";
-    return "the window of requests in flight";
+    salvo_plan_result_free(&f->steady);
+    salvo_plan_result_free(&f->outage);
+    salvo_plan_result_free(&f->as_told);
 }
+
+/* Room for what came in the hour while senders waited longest, or was refused in 10 s, generously
+ * (a record's head, blocks half full); as much again as there was where neither is known. */
+static uint64_t room_that_lacked(const salvo_plan_case *c, const salvo_plan_found *f)
+{
+    const salvo_plan_result *r = &f->as_told;
+    uint64_t messages = salvo_cli_plan_rate(c, 1000) * (r->blocked_longest_ns / 1000000) / 1000;
+    for (uint32_t i = 0; i < r->window_count; i++)
+        if (r->windows[i].refused > messages)
+            messages = r->windows[i].refused;
+    return messages != 0 ? messages * (c->mean_bytes + 64) / 2 * 3 : f->choice.buffer_bytes;
+}
+
+/* What another attempt shall do about a plan that a long run or another seed did not keep: a
+ * shorter linger for p99, more room for messages that had to wait. False: nothing. */
+static bool ask_for_more(salvo_plan_case *c, const salvo_plan_found *f, int attempt)
+{
+    uint64_t buffer = f->choice.buffer_bytes;
+    if (f->broken == PLAN_REFUSED && may_grow(c) && buffer < PLAN_BUFFER_MOST) {
+        c->buffer_least = salvo_cli_plan_more_room(buffer, room_that_lacked(c, f));
+        return true;
+    }
+    if (f->broken != PLAN_P99 || f->choice.linger_us == 0 || c->fixed.linger_us != UINT64_MAX)
+        return false;
+    c->linger_below_us = attempt == 0 ? f->choice.linger_us : f->choice.linger_us / 2 + 1;
+    return true;
+}
+
+/* Where the long run or another seed does not keep what the short one kept, once more. */
+int salvo_cli_plan_find(salvo_plan_case *c, salvo_plan_found *f)
+{
+    salvo_plan_limit broken = PLAN_FITS;
+    char why[PLAN_TEXT] = "";
+    for (int attempt = 0;; attempt++) {
+        unsigned simulations = f->simulations;
+        uint64_t records = f->simulated_records;
+        *f = (salvo_plan_found){.simulations = simulations, .simulated_records = records};
+        int status = salvo_cli_plan_search(c, f);
+        if (status == 0 && !f->possible && attempt > 0) { /* the longer one says why */
+            f->broken = broken;
+            memcpy(f->why, why, sizeof f->why);
+        }
+        if (status != 0 || !f->possible)
+            return status;
+        status = limits(c, f);
+        if (attempt == 0) {
+            broken = f->broken;
+            memcpy(why, f->why, sizeof why);
+        }
+        if (status != 0 || f->possible || attempt == ATTEMPTS - 1 || !ask_for_more(c, f, attempt))
+            return status;
+        salvo_cli_plan_found_free(f);
+    }
+}
+
+/* ---- Predictions ---- */
 
 /* What is acknowledged a second when so much is offered. */
 static int acknowledged_at(const salvo_plan_case *c, salvo_plan_prediction *p, uint64_t permille,
@@ -256,7 +349,7 @@ static int acknowledged_at(const salvo_plan_case *c, salvo_plan_prediction *p, u
     *rate = (uint64_t)((unsigned __int128)r.ledger.acknowledged * SECOND / shot.duration_ns);
     if (*rate > p->limit_per_s) {
         p->limit_per_s = *rate;
-        p->bound = bound_of(&r);
+        p->bound = salvo_cli_plan_bound(&r);
     }
     salvo_plan_result_free(&r);
     return 0;

@@ -100,12 +100,15 @@ static void put_wanted(FILE *to, const planned *p)
     if (p->c->outage_ns != 0) {
         fputs(", an outage of ", to);
         salvo_report_time(to, (double)p->c->outage_ns);
+        char kind[64];
+        fputs(salvo_cli_plan_outage_text(p->c, kind), to);
         fputs(" survived without a refusal, recovery within ", to);
         salvo_report_time(to, (double)p->c->recovery_ns);
     }
     fputs("; all of it with 30 % more messages than that.</p>\n", to);
     char notes[PLAN_NOTES][PLAN_TEXT];
-    size_t count = salvo_cli_plan_notes(p->c, &p->f->as_told, notes);
+    salvo_plan_basis basis = salvo_cli_plan_basis(p->c, p->f);
+    size_t count = salvo_cli_plan_notes(p->c, &basis, notes);
     for (size_t i = 0; i < count; i++) {
         fputs("<p class=\"alarm\">", to);
         salvo_report_text(to, notes[i]);

@@ -217,17 +217,27 @@ static void print_edges(const salvo_plan_case *c, const salvo_plan_found *f)
     }
 }
 
+const char *salvo_cli_plan_outage_text(const salvo_plan_case *c, char text[64])
+{
+    int n = 0;
+    text[0] = '\0';
+    if (c->outage_kind == SALVO_PLAN_SLOW)
+        n = snprintf(text, 64, " (%u.%u times as slow)", c->slow_permille / 1000,
+                     c->slow_permille % 1000 / 100);
+    else if (c->outage_kind == SALVO_PLAN_BLACK_HOLE)
+        n = snprintf(text, 64, " (black hole)");
+    if (c->outage_brokers != 0)
+        snprintf(text + n, 64 - (size_t)n, " of %u of %u brokers", c->outage_brokers,
+                 c->model.broker.brokers);
+    return text;
+}
+
 static void print_outage(const salvo_plan_case *c)
 {
-    char outage[16], recovery[16];
-    printf(", an outage of %s", time_text(c->outage_ns, outage));
-    if (c->outage_kind == SALVO_PLAN_SLOW)
-        printf(" (%u times as slow)", c->slow_permille / 1000);
-    else if (c->outage_kind == SALVO_PLAN_BLACK_HOLE)
-        printf(" (black hole)");
-    if (c->outage_brokers != 0)
-        printf(" of %u of %u brokers", c->outage_brokers, c->model.broker.brokers);
-    printf(" survived without a refusal, recovery within %s", time_text(c->recovery_ns, recovery));
+    char outage[16], recovery[16], kind[64];
+    printf(", an outage of %s%s survived without a refusal, recovery within %s",
+           time_text(c->outage_ns, outage), salvo_cli_plan_outage_text(c, kind),
+           time_text(c->recovery_ns, recovery));
 }
 
 static void print_case(const salvo_plan_case *c)
@@ -244,10 +254,10 @@ static void print_case(const salvo_plan_case *c)
     puts("; 30 % headroom");
 }
 
-static void print_notes(const salvo_plan_case *c, const salvo_plan_result *r)
+static void print_notes(const salvo_plan_case *c, salvo_plan_basis basis)
 {
     char notes[PLAN_NOTES][PLAN_TEXT];
-    size_t count = salvo_cli_plan_notes(c, r, notes);
+    size_t count = salvo_cli_plan_notes(c, &basis, notes);
     for (size_t i = 0; i < count; i++)
         printf("%s  %s\n", i == 0 ? "\n" : "", notes[i]);
 }
@@ -259,7 +269,7 @@ void salvo_cli_plan_print(const salvo_plan_case *c, const salvo_plan_found *f)
     print_expected(c, f);
     print_cliffs(c, f);
     print_edges(c, f);
-    print_notes(c, &f->as_told);
+    print_notes(c, salvo_cli_plan_basis(c, f));
     char records[28];
     printf("\n%u simulations of %s messages in all\n", f->simulations,
            salvo_picture_count(f->simulated_records, records));
@@ -278,7 +288,7 @@ void salvo_cli_plan_print_prediction(const salvo_plan_case *c, const salvo_plan_
     row("p99", time_text(r->p99_ns, text), "");
     row("p99.9", time_text(r->p999_ns, text), "");
     row_number("refused or late", r->ledger.offered - r->ledger.accepted + r->blocked, "");
-    print_notes(c, r);
+    print_notes(c, (salvo_plan_basis){.told = r});
 }
 
 /* ---- JSON ---- */
@@ -291,7 +301,7 @@ static json_t *number(uint64_t value)
 static json_t *result_json(const salvo_plan_result *r)
 {
     return json_pack(
-        "{so so so so so so so so so so so so so so so so so so so so so so so}",
+        "{so so so so so so so so so so so so so so so so so so so so so so so so so}",
         "offered", number(r->ledger.offered), "accepted", number(r->ledger.accepted),
         "acknowledged", number(r->ledger.acknowledged), "expired", number(r->ledger.expired),
         "blocked", number(r->blocked), "p50_ns", number(r->p50_ns), "p99_ns", number(r->p99_ns),
@@ -302,6 +312,8 @@ static json_t *result_json(const salvo_plan_result *r)
         "retries", number(r->retries), "ring_peak_bytes", number(r->ring_peak_bytes),
         "arena_bytes", number(r->arena_bytes), "arena_peak_bytes", number(r->arena_peak_bytes),
         "in_flight_peak", number(r->in_flight_peak),
+        "request_bytes_peak", number(r->request_bytes_peak),
+        "request_records_peak", number(r->request_records_peak),
         "flusher_busy_permille", number(r->flusher_busy_permille),
         "server_busy_permille", number(r->server_busy_permille),
         "cores_busy_permille", number(r->cores_busy_permille),
@@ -314,11 +326,11 @@ static const char *outage_name(const salvo_plan_case *c)
            : c->outage_kind == SALVO_PLAN_BLACK_HOLE ? "black-hole" : "refuse";
 }
 
-static json_t *notes_json(const salvo_plan_case *c, const salvo_plan_result *r)
+static json_t *notes_json(const salvo_plan_case *c, salvo_plan_basis basis)
 {
     char notes[PLAN_NOTES][PLAN_TEXT];
     json_t *list = json_array();
-    size_t count = salvo_cli_plan_notes(c, r, notes);
+    size_t count = salvo_cli_plan_notes(c, &basis, notes);
     for (size_t i = 0; i < count; i++)
         json_array_append_new(list, json_string(notes[i]));
     return list;
@@ -381,7 +393,7 @@ json_t *salvo_cli_plan_json(const salvo_plan_case *c, const salvo_plan_found *f)
     json_object_set_new(root, "breaks_first", json_string(salvo_cli_plan_limit_name(f->first)));
     json_object_set_new(root, "setting_cliffs", edges_json(f));
     json_object_set_new(root, "simulated_ns", number(f->as_told_ns));
-    json_object_set_new(root, "notes", notes_json(c, r));
+    json_object_set_new(root, "notes", notes_json(c, salvo_cli_plan_basis(c, f)));
     json_object_set_new(root, "as_told", result_json(r));
     json_object_set_new(root, "with_headroom", result_json(&f->steady));
     if (c->outage_ns != 0)
@@ -395,8 +407,8 @@ json_t *salvo_cli_plan_prediction_json(const salvo_plan_case *c, const salvo_pla
     return json_pack("{ss si so so ss so so so so so}", "format", "salvo-prediction", "version", 1,
                      "asked", case_json(c), "limit_per_s", number(p->limit_per_s), "limit_by",
                      p->bound, "p50_ns", number(r->p50_ns), "p99_ns", number(r->p99_ns),
-                     "p999_ns", number(r->p999_ns), "notes", notes_json(c, r),
-                     "at_rate", result_json(r));
+                     "p999_ns", number(r->p999_ns), "notes",
+                     notes_json(c, (salvo_plan_basis){.told = r}), "at_rate", result_json(r));
 }
 
 /* ---- core.toml ---- */

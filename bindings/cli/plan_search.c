@@ -26,13 +26,17 @@ static const uint64_t lingers_us[] = {0, 100, 200, 500, 1000, 1500, 2000, 3000, 
                                       200000, 300000, 500000, 1000000};
 enum { LINGERS = sizeof lingers_us / sizeof lingers_us[0] };
 
+uint64_t salvo_cli_plan_steady_ns(const salvo_plan_case *c, uint32_t scale_permille)
+{
+    return salvo_cli_plan_span(c, scale_permille, STEADY_RECORDS, SECOND, 10 * SECOND);
+}
+
 int salvo_cli_plan_steady(const salvo_plan_case *c, const salvo_plan_choice *choice,
                           uint32_t scale_permille, uint64_t seed, salvo_plan_result *r,
                           salvo_plan_limit *broken)
 {
     salvo_plan_shot shot = {.scale_permille = scale_permille, .seed = seed, .warmup_ns = SECOND,
-                            .duration_ns = salvo_cli_plan_span(c, scale_permille, STEADY_RECORDS,
-                                                               SECOND, 10 * SECOND)};
+                            .duration_ns = salvo_cli_plan_steady_ns(c, scale_permille)};
     shot.window_ns = shot.duration_ns / 4; /* four windows: does pending grow? */
     int status = salvo_cli_plan_shoot(c, choice, &shot, r);
     if (status != 0)
@@ -41,6 +45,8 @@ int salvo_cli_plan_steady(const salvo_plan_case *c, const salvo_plan_choice *cho
     *broken = PLAN_FITS;
     if (r->growing || l->acknowledged < l->accepted - l->accepted / 20)
         *broken = PLAN_THROUGHPUT;
+    else if (r->p99_ns == UINT64_MAX && l->accepted < l->offered) /* infinite by refusals */
+        *broken = PLAN_REFUSED;
     else if (r->p99_ns > c->p99_ns)
         *broken = PLAN_P99;
     else if (l->accepted < l->offered || r->blocked != 0)
@@ -120,60 +126,50 @@ static int bisect_linger(const salvo_plan_case *c, salvo_plan_found *f, salvo_pl
     return status;
 }
 
-static void impossible(salvo_plan_found *f, salvo_plan_limit broken, const char *why)
+/* What a steady run with headroom did not keep. */
+static void steady_broke(const salvo_plan_case *c, salvo_plan_found *f, salvo_plan_limit how,
+                         const char *where)
 {
-    f->possible = false;
-    f->broken = broken;
-    snprintf(f->why, sizeof f->why, "%s", why);
+    salvo_cli_plan_why(c, f, &(salvo_plan_broke){
+        .how = how, .where = where, .r = &f->steady, .p99_ns = f->steady.p99_ns,
+        .over_ns = salvo_cli_plan_steady_ns(c, PLAN_HEADROOM_PERMILLE), .shrunk_permille = 1000});
 }
 
-static void times(uint64_t ns, char *text, size_t size)
-{
-    if (ns == UINT64_MAX)
-        snprintf(text, size, "never");
-    else if (ns >= 10 * SECOND)
-        snprintf(text, size, "%llu.%llu s", (unsigned long long)(ns / SECOND),
-                 (unsigned long long)(ns / (SECOND / 10) % 10));
-    else
-        snprintf(text, size, "%llu.%02llu ms", (unsigned long long)(ns / 1000000),
-                 (unsigned long long)(ns / 10000 % 100));
-}
-
-/* No linger holds: is it the broker's answer, or does it not keep up at all? */
+/* No linger holds: the best of any of up to 3 ms, or of the one that is fixed, says why. What does
+ * not keep up is further from the target than a late answer, and that than too little room. */
 static int explain_steady(const salvo_plan_case *c, salvo_plan_found *f, salvo_plan_choice *choice)
 {
-    salvo_plan_limit broken;
-    char why[PLAN_TEXT], is[24], wanted[24], over[24];
-    uint64_t best_ns = UINT64_MAX, most = 0;
+    static const int nearer[] = {[PLAN_FITS] = 0, [PLAN_REFUSED] = 1, [PLAN_P99] = 2,
+                                 [PLAN_THROUGHPUT] = 3};
     bool fixed = c->fixed.linger_us != UINT64_MAX;
-    for (size_t i = 0; i < (fixed ? 1 : 8); i++) { /* the best of any linger of up to 3 ms */
+    salvo_plan_limit how = PLAN_THROUGHPUT, broken;
+    uint64_t best_ns = UINT64_MAX, most = 0;
+    char where[128];
+    choice->batch_bytes = c->fixed.batch_bytes != 0 ? c->fixed.batch_bytes : 64 << 10;
+    for (size_t i = 0; i < (fixed ? 1 : 8); i++) {
         choice->linger_us = fixed ? c->fixed.linger_us : lingers_us[i];
+        if (!fixed && i > 0 && choice->linger_us >= c->linger_below_us)
+            return 0;
         int status = try_steady(c, f, choice, &broken);
         if (status != 0)
             return status;
-        if (broken != PLAN_THROUGHPUT && f->steady.p99_ns < best_ns)
-            best_ns = f->steady.p99_ns;
-        uint64_t span_ns = salvo_cli_plan_span(c, PLAN_HEADROOM_PERMILLE, STEADY_RECORDS, SECOND,
-                                               10 * SECOND);
-        uint64_t rate = f->steady.ledger.acknowledged * 1000 / (span_ns / 1000000);
-        most = rate > most ? rate : most;
+        f->possible = broken == PLAN_FITS; /* between two that the bisection tried */
+        if (f->possible)
+            return 0;
+        bool faster = broken == PLAN_THROUGHPUT ? f->steady.ledger.acknowledged > most
+                                                : f->steady.p99_ns < best_ns;
+        if (most != 0 && (nearer[broken] > nearer[how] || (broken == how && !faster)))
+            continue;
+        how = broken;
+        best_ns = f->steady.p99_ns;
+        most = f->steady.ledger.acknowledged;
+        snprintf(where, sizeof where, broken == PLAN_P99
+                 ? "the best that %s linger gives at %llu messages a second (30 %% headroom) is"
+                 : "with %s linger, at %llu messages a second (30 %% headroom),",
+                 fixed ? "this" : "any",
+                 (unsigned long long)salvo_cli_plan_rate(c, PLAN_HEADROOM_PERMILLE));
+        steady_broke(c, f, how, where);
     }
-    unsigned long long rate = salvo_cli_plan_rate(c, PLAN_HEADROOM_PERMILLE);
-    if (best_ns == UINT64_MAX) {
-        snprintf(why, sizeof why,
-                 "throughput: this broker takes %llu messages a second at most with these "
-                 "settings; %llu (the rate and 30 %% headroom) are asked for, %llu too many",
-                 (unsigned long long)most, rate, rate - (most < rate ? most : rate));
-        impossible(f, PLAN_THROUGHPUT, why);
-        return 0;
-    }
-    times(best_ns, is, sizeof is);
-    times(c->p99_ns, wanted, sizeof wanted);
-    times(best_ns > c->p99_ns ? best_ns - c->p99_ns : 0, over, sizeof over);
-    snprintf(why, sizeof why,
-             "p99: the best that %s linger gives at %llu messages a second (30 %% headroom) is "
-             "%s; %s is asked for, %s too slow", fixed ? "this" : "any", rate, is, wanted, over);
-    impossible(f, PLAN_P99, why);
     return 0;
 }
 
@@ -259,18 +255,18 @@ static int choose_batching(const salvo_plan_case *c, salvo_plan_found *f)
 /* As many as consumers of that rate need, with the same headroom. */
 static bool choose_partitions(const salvo_plan_case *c, salvo_plan_found *f)
 {
-    char why[PLAN_TEXT];
     uint64_t rate = salvo_cli_plan_rate(c, PLAN_HEADROOM_PERMILLE);
     uint64_t need = (rate + c->consumer_per_s - 1) / c->consumer_per_s;
     need = (need + c->traffic.topic_count - 1) / c->traffic.topic_count;
     f->choice.partitions = need < 1 ? 1 : (uint32_t)(need < UINT32_MAX ? need : UINT32_MAX);
     if (need <= PARTITIONS_MOST)
         return true;
-    snprintf(why, sizeof why, "partitions: consumers of %llu messages a second need %llu of each "
-             "topic for %llu (30 %% headroom); %d are possible",
+    f->possible = false;
+    f->broken = PLAN_CONSUMERS;
+    snprintf(f->why, sizeof f->why, "partitions: consumers of %llu messages a second need %llu of "
+             "each topic for %llu (30 %% headroom); %d are possible",
              (unsigned long long)c->consumer_per_s, (unsigned long long)need,
              (unsigned long long)rate, PARTITIONS_MOST);
-    impossible(f, PLAN_THROUGHPUT, why);
     return false;
 }
 
@@ -372,86 +368,74 @@ uint64_t salvo_cli_plan_floor(const salvo_plan_case *c, const salvo_plan_found *
     return least * 1000 / f->outage_shrunk_permille / MIB * MIB + MIB;
 }
 
-static void explain_outage(const salvo_plan_case *c, salvo_plan_found *f, salvo_plan_limit broken)
+/* What the shortened outage did not keep. */
+static void outage_broke(const salvo_plan_case *c, salvo_plan_found *f, salvo_plan_limit how,
+                         const char *where)
 {
-    char why[PLAN_TEXT], is[24], wanted[24];
-    const salvo_plan_result *r = &f->outage;
-    uint64_t recovery_ns = r->recovery_ns == UINT64_MAX
-                               ? UINT64_MAX
-                               : r->recovery_ns * 1000 / f->outage_shrunk_permille;
-    times(recovery_ns, is, sizeof is);
-    times(c->recovery_ns, wanted, sizeof wanted);
-    if (broken == PLAN_RECOVERY && recovery_ns == UINT64_MAX)
-        snprintf(why, sizeof why,
-                 "recovery: %s after the outage %llu messages still wait; %s are allowed: the "
-                 "broker is too slow to catch up, or the rate too high", wanted,
-                 (unsigned long long)(r->ledger.pending * 1000 / f->outage_shrunk_permille),
-                 wanted);
-    else if (broken == PLAN_RECOVERY)
-        snprintf(why, sizeof why, "recovery: catching up takes %s; %s are asked for", is, wanted);
-    else
-        snprintf(why, sizeof why,
-                 "outage: %llu messages do not survive, even with 1,024 GiB: %s",
-                 (unsigned long long)(r->ledger.offered - r->ledger.accepted + r->ledger.expired),
-                 salvo_cli_plan_limit_name(broken));
-    impossible(f, broken, why);
+    salvo_cli_plan_why(c, f, &(salvo_plan_broke){.how = how, .where = where, .r = &f->outage,
+                                                 .shrunk_permille = f->outage_shrunk_permille});
 }
 
 /* The buffer that is fixed: does it hold? */
 static int check_buffer(const salvo_plan_case *c, salvo_plan_found *f)
 {
-    char why[PLAN_TEXT];
+    char where[64];
     salvo_plan_limit broken;
     f->outage_shrunk_permille = 1000;
     f->choice.buffer_bytes = c->fixed.buffer_bytes;
     int status = salvo_cli_plan_fits(c, f, c->seed, c->fixed.buffer_bytes, &broken);
     if (status != 0 || broken == PLAN_FITS)
         return status;
-    if (broken == PLAN_RECOVERY) {
-        explain_outage(c, f, broken);
-        return 0;
-    }
-    const salvo_plan_result *r = c->outage_ns != 0 ? &f->outage : &f->steady;
-    const salvo_ledger *l = &r->ledger;
-    snprintf(why, sizeof why, "%s: with buffer_bytes = %llu as told, %llu of %llu messages are "
-             "refused, have to wait for room or expire", salvo_cli_plan_limit_name(broken),
-             (unsigned long long)c->fixed.buffer_bytes,
-             (unsigned long long)(l->offered - l->accepted + l->expired + r->blocked),
-             (unsigned long long)l->offered);
-    impossible(f, broken, why);
+    snprintf(where, sizeof where, "with buffer_bytes = %llu as told,",
+             (unsigned long long)c->fixed.buffer_bytes);
+    (c->outage_ns != 0 ? outage_broke : steady_broke)(c, f, broken, where);
     return 0;
+}
+
+uint64_t salvo_cli_plan_more_room(uint64_t buffer, uint64_t more)
+{
+    more = more < MIB ? MIB : more;
+    return buffer + more < PLAN_BUFFER_MOST ? (buffer + more) / MIB * MIB : PLAN_BUFFER_MOST;
+}
+
+int salvo_cli_plan_ample_buffer(const salvo_plan_case *c, salvo_plan_found *f, uint64_t seed,
+                                uint64_t *low, uint64_t *high, const char *where)
+{
+    salvo_plan_limit broken;
+    for (;;) {
+        int status = salvo_cli_plan_fits(c, f, seed, *high, &broken);
+        if (status != 0 || broken == PLAN_FITS)
+            return status;
+        bool by_room = broken == PLAN_REFUSED || c->outage_ns == 0; /* tight room closes early */
+        if (!by_room || *high >= PLAN_BUFFER_MOST) {
+            (c->outage_ns != 0 ? outage_broke : steady_broke)(c, f, broken, where);
+            return 0;
+        }
+        *low = *high;
+        *high = salvo_cli_plan_more_room(*high, *high);
+    }
 }
 
 static int choose_buffer(const salvo_plan_case *c, salvo_plan_found *f)
 {
-    uint64_t records = 0;
-    salvo_plan_limit broken = PLAN_REFUSED;
-    int status;
     if (c->fixed.buffer_bytes != 0)
         return check_buffer(c, f);
     f->outage_shrunk_permille = 1000;
     if (c->outage_ns != 0) {
-        records = salvo_cli_plan_rate(c, PLAN_HEADROOM_PERMILLE) *
-                  ((c->outage_ns + c->recovery_ns) / 1000000) / 1000;
+        uint64_t records = salvo_cli_plan_rate(c, PLAN_HEADROOM_PERMILLE) *
+                           ((c->outage_ns + c->recovery_ns) / 1000000) / 1000;
         uint64_t shrink = records > OUTAGE_RECORDS ? OUTAGE_RECORDS * UINT64_C(1000) / records
                                                    : 1000;
         f->outage_shrunk_permille = shrink < 20 ? 20 : shrink;
     }
-    uint64_t low = salvo_cli_plan_floor(c, f), high = low;
-    for (;;) {
-        status = salvo_cli_plan_fits(c, f, c->seed, high, &broken);
-        if (status != 0)
-            return status;
-        if (broken == PLAN_FITS)
-            break;
-        if (broken == PLAN_RECOVERY || high >= (UINT64_C(512) << 30)) {
-            explain_outage(c, f, broken);
-            return 0;
-        }
-        low = high;
-        high *= 2;
-    }
-    if (high != low)
+    uint64_t least = salvo_cli_plan_floor(c, f);
+    least = least < c->buffer_least ? c->buffer_least : least;
+    uint64_t low = least, high = least;
+    int status = salvo_cli_plan_ample_buffer(c, f, c->seed, &low, &high,
+                                             c->outage_ns != 0
+                                                 ? "in the outage, with all the room it takes,"
+                                                 : "with all the room it takes,");
+    if (status == 0 && f->possible && high != least)
         status = salvo_cli_plan_least_buffer(c, f, c->seed, low, high, &high);
     f->choice.buffer_bytes = high;
     return status;
@@ -482,16 +466,18 @@ int salvo_cli_plan_search(const salvo_plan_case *c, salvo_plan_found *f)
     status = try_steady(c, f, &f->choice, &broken);
     bool free = c->fixed.buffer_bytes == 0;
     while (status == 0 && free && broken == PLAN_REFUSED &&
-           f->choice.buffer_bytes < UINT64_C(1) << 40) {
-        f->choice.buffer_bytes += f->choice.buffer_bytes / 4; /* bursts shrink less well */
+           f->choice.buffer_bytes < PLAN_BUFFER_MOST) { /* bursts shrink less well */
+        f->choice.buffer_bytes = salvo_cli_plan_more_room(f->choice.buffer_bytes,
+                                                          f->choice.buffer_bytes / 4);
         status = try_steady(c, f, &f->choice, &broken);
     }
     if (status == 0 && free && broken == PLAN_P99) { /* a tighter buffer closes batches early */
-        f->choice.buffer_bytes += f->choice.buffer_bytes / 2;
+        f->choice.buffer_bytes = salvo_cli_plan_more_room(f->choice.buffer_bytes,
+                                                          f->choice.buffer_bytes / 2);
         status = try_steady(c, f, &f->choice, &broken);
     }
     if (status == 0 && broken != PLAN_FITS)
-        impossible(f, broken, free ? "p99: it holds with ample memory only; a linger by --set may"
-                                     " help" : "p99: the buffer as told closes batches early");
+        steady_broke(c, f, broken, free ? "with the least memory that survives"
+                                        : "with buffer_bytes as told");
     return status;
 }

@@ -80,6 +80,9 @@ static void warn(const tracing *t)
         salvo_cli_say("%s: %llu messages more came too fast to be recorded: add --scale %.2f",
                       t->file.path, (unsigned long long)t->file.lost,
                       1.0 + (double)t->file.lost / (double)t->count);
+    if (t->file.truncated)
+        salvo_cli_say("%s: its size cap ended it: what came later is not planned for",
+                      t->file.path);
     if (t->held != 0)
         salvo_cli_say("%s: %llu of %llu messages were refused or had to wait; they count as "
                       "offered when they were noted, so the demand may have been higher",

@@ -469,15 +469,16 @@ static json_t *at_work(const salvo_probe_load *l)
 
 json_t *salvo_probing_model(const salvo_probing *p)
 {
-    char made_at[32];
+    char made_at[32], name[40]; /* no address: a plan bears the name, and is shown to others */
     time_t now = time(NULL);
     struct tm utc;
     strftime(made_at, sizeof made_at, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
     json_t *settings = json_object(), *machine = salvo_result_machine("tsc");
     salvo_config_each(p->config, add_setting, settings);
+    snprintf(name, sizeof name, "%s, measured", p->driver);
     json_t *model = json_pack(
         "{ss si ss ss ss so so so si si si si si so so}", "format", "salvo-broker-model",
-        "version", 1, "name", p->name, "driver", p->driver, "made_at", made_at, "machine", machine,
+        "version", 1, "name", name, "driver", p->driver, "made_at", made_at, "machine", machine,
         "steal_permille", whole(p->steal_percent * 10), "settings", settings,
         "brokers", (int)p->brokers, "partitions", (int)p->partitions,
         "connections", (int)p->brokers, "window", (int)p->window.window,

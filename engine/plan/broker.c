@@ -145,6 +145,15 @@ static void pause_for(plan_world *w, plan_node *node, uint64_t amount, uint64_t 
         freeze(w, node, w->now_ns + (uint64_t)length_ns);
 }
 
+static void note_size(const plan_world *w, const plan_request *q)
+{
+    salvo_plan_result *result = w->measure.result;
+    if (q->bytes > result->request_bytes_peak)
+        result->request_bytes_peak = q->bytes;
+    if (q->records > result->request_records_peak)
+        result->request_records_peak = q->records;
+}
+
 static void serve(plan_world *w, plan_node *node)
 {
     if (node->frozen_until_ns > w->now_ns || node->down_until_ns > w->now_ns)
@@ -154,6 +163,7 @@ static void serve(plan_world *w, plan_node *node)
             continue;
         uint32_t r = pop(w, &node->queue);
         const plan_request *q = &w->requests[r];
+        note_size(w, q);
         uint64_t cpu_ns = plan_cost_ns(&w->broker.on_host, q->bytes, q->records);
         uint64_t begin_ns = salvo_plan_cpu_take(
             w, plan_task_server(w, (uint32_t)(node - w->nodes), k), cpu_ns);

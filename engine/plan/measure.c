@@ -189,6 +189,7 @@ static void start(plan_world *w)
     m->retries_at_start = w->request_retries;
     m->result->blocked = m->result->blocked_longest_ns = 0;
     m->result->in_flight_peak = 0;
+    m->result->request_bytes_peak = m->result->request_records_peak = 0;
     m->result->arena_peak_bytes = m->result->ring_peak_bytes = m->result->share_peak_bytes = 0;
     w->library_peak = 0;
     batches_now(w, m->batches_at_start);

@@ -157,6 +157,8 @@ refused 'recovery is from an outage' --rate 1k --recovery 1s
 refused '9 brokers of 1' --rate 1k --outage 1s/9
 refused '0ms is not from' --rate 1k --p99 0ms
 refused 'redis has none' --rate 1k -b redis --consumer-rate 100
+refused 'consumer-rate decides the partitions' --rate 1k --consumer-rate 100 --partitions 3
+refused 'partitions: redis has none' --rate 1k -b redis --partitions 3
 refused 'a trace has its own' --trace peak.salvo --size 10
 run plan --rate 20k --consumer-rate 1
 status_is 1
@@ -172,6 +174,34 @@ run plan --rate 300 --p99 50ms --confirm 1h --broker-model pauses.json
 status_is 1
 err_lines 1
 err_has 'cannot be met: p99: over 3600 s'
+
+# Nor do they meet the room that senders lack: it is sized for the hour, and by other seeds.
+sed 's/"per_hour": 3/"per_hour": 12/; s/2000000000, 2000000001/4000000000, 4000000001/' \
+    pauses.json >waits.json
+waits=(--rate 3k --size 10000 --p99 9s --broker-model waits.json --confirm 20m --json)
+for policy in block fail; do
+    run plan "${waits[@]}" -s full_policy=$policy
+    status_is 0
+    [ "$(value .settings.buffer_bytes out)" -gt 100000000 ] || fail "$policy: 4 s do not fit"
+    [ "$(value .as_told.blocked out)" = 0 ] || fail "senders wait within the hour"
+    [ "$(value .as_told.accepted out)" = "$(value .as_told.offered out)" ] ||
+        fail "some are refused"
+done
+run plan "${waits[@]}" -s buffer_bytes=33554432
+status_is 1
+err_has 'cannot be met: room: over 1200 s '
+err_has ' messages are refused, have to wait for room or expire'
+grep -q 'over 1200 s 0 of' err && fail 'none is refused, yet it is impossible'
+sed 's/"per_hour": 3/"per_hour": 120/; s/2000000000, 2000000001/8000000000, 8000000001/' \
+    pauses.json >long.json
+run plan --rate 3k --p99 20s --broker-model long.json --confirm 10s
+status_is 1
+err_has 'cannot be met: throughput: with other random numbers '
+err_has '; 3900 are asked for, '
+run plan --rate 5k --size 1000 --burst 100x:5ms/1s --p99 50ms -s ring_bytes=65536 \
+    -s full_policy=fail -s max_message_bytes=2000
+status_is 1
+err_has 'cannot be met: room: with any linger'
 
 # Outputs that cannot be written are met before the search.
 run plan "${case[@]}" --out /nonexistent/plan.json
@@ -230,6 +260,15 @@ out_has 'messages on average, the probe measured up to 2$'
 out_has 'went to 9 and met no limit'
 out_has 'requests in flight at a time, the probe measured up to 1$'
 out_has 'probed with other settings .payload_compression = none.'
+run plan --rate 20k --broker-model narrow.json --outage 1s --recovery 20s --p99 100ms --confirm 10s
+status_is 0
+out_has 'after the outage requests hold up to [0-9]* B, the probe measured up to 200 B'
+out_has 'after the outage requests hold up to [0-9]* messages, the probe measured up to 2$'
+run plan predict --rate 5k -s kafka_compression_type=zstd
+out_has 'kafka_compression_type = zstd has no part in this'
+run plan predict --rate 5k -b redis -s kafka_compression_type=zstd
+status_is 0
+grep -q 'has no part' out && fail "Kafka's compression is told of Redis"
 run plan predict --rate 50k --broker-model narrow.json -s linger_us=2000 --json
 out_has '"notes": \['
 sed 's/"name": "a test.s", //' model.json >nameless.json

@@ -92,6 +92,9 @@ err_lines 2
 kill "$load" && wait "$load"
 [ "$(stat -c %s cap.salvo)" -le 100000 ] || fail "larger than its cap"
 see cap.salvo 'h["truncated"] and len(r) > 1000'
+run plan predict --trace cap.salvo --json
+status_is 0
+err_has 'its size cap ended it: what came later is not planned for'
 
 # --- a recorder that is too slow ------------------------------------------------------------------
 start -b null --rate 100k --duration 6s

@@ -146,6 +146,7 @@ typedef struct salvo_plan_result {
     uint64_t library_peak_bytes;   /* the client library's queue */
     uint64_t library_bytes;
     uint64_t in_flight_peak;       /* requests at one time on the fullest connection */
+    uint64_t request_bytes_peak, request_records_peak; /* what the largest requests held */
     uint64_t oldest_ns;            /* the oldest message was so old when it was settled */
     uint64_t memory_bytes;         /* as the producer would report it */
     uint64_t flusher_busy_permille; /* of a core, the busiest flusher */
