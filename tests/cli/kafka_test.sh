@@ -46,4 +46,22 @@ status_is 0
 json_is acknowledged 1000000
 run consume -t "$topic-m" --exit-at-end
 cmp -s out million || fail "a million lines did not come back in order"
+
+# A run of salvo bench has topics of its own, bounded in time, and removes them.
+"$program" bench --quiet --rate 100 --duration 4s --warmup 0 --partitions 2 >/dev/null 2>&1 &
+load=$!
+own=''
+for _ in {1..100}; do
+    run topics list
+    own=$(grep -oE "^ *salvo-bench-[0-9]+-$load-0" out) && break
+    sleep 0.1
+done
+[ -n "$own" ] || fail "salvo bench made no topic: $(cat out)"
+# shellcheck disable=SC2086
+run topics describe $own
+status_is 0
+out_has ' 10m( |$)'
+wait "$load" || fail "salvo bench: status $?"
+run topics list
+grep -q -- "-$load-0" out && fail "salvo bench left its topic"
 verdict
