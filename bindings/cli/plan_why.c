@@ -4,22 +4,15 @@
  */
 #include "plan.h"
 
-#include <stdio.h>
+#include "picture.h"
 
-#define SECOND UINT64_C(1000000000)
+#include <stdio.h>
 
 typedef unsigned long long number;
 
-static const char *time_text(uint64_t ns, char text[24])
+static const char *time_text(uint64_t ns, char text[16])
 {
-    if (ns == UINT64_MAX)
-        snprintf(text, 24, "never");
-    else if (ns >= 10 * SECOND)
-        snprintf(text, 24, "%llu.%llu s", (number)(ns / SECOND),
-                 (number)(ns / (SECOND / 10) % 10));
-    else
-        snprintf(text, 24, "%llu.%02llu ms", (number)(ns / 1000000), (number)(ns / 10000 % 100));
-    return text;
+    return ns == UINT64_MAX ? "never" : salvo_picture_time(ns, text);
 }
 
 const char *salvo_cli_plan_bound(const salvo_plan_result *r)
@@ -37,27 +30,26 @@ const char *salvo_cli_plan_bound(const salvo_plan_result *r)
 
 static int why_p99(char *text, size_t size, uint64_t is_ns, uint64_t wanted_ns)
 {
-    char is[24], wanted[24], over[24];
-    time_text(is_ns, is);
-    time_text(wanted_ns, wanted);
+    char is[16], wanted[16], over[16];
     if (is_ns == UINT64_MAX)
-        return snprintf(text, size, "%s; %s is asked for", is, wanted);
-    return snprintf(text, size, "%s; %s is asked for, %s too slow", is, wanted,
+        return snprintf(text, size, "never; %s is asked for", time_text(wanted_ns, wanted));
+    return snprintf(text, size, "%s; %s is asked for, %s too slow", time_text(is_ns, is),
+                    time_text(wanted_ns, wanted),
                     time_text(is_ns > wanted_ns ? is_ns - wanted_ns : 0, over));
 }
 
 static int why_recovery(char *text, size_t size, const salvo_plan_case *c,
                         const salvo_plan_broke *b)
 {
-    char is[24], wanted[24], over[24];
+    char is[16], over[16], buffer[16];
     uint64_t wanted_ns = c->recovery_ns, is_ns = b->r->recovery_ns;
-    time_text(wanted_ns, wanted);
+    const char *wanted = time_text(wanted_ns, buffer);
     if (is_ns == UINT64_MAX)
-        return snprintf(text, size, "%s after the outage %llu messages still wait; %s are allowed: "
+        return snprintf(text, size, "%s after the outage %llu messages still wait; %s is allowed: "
                         "the broker is too slow to catch up, or the rate too high", wanted,
                         (number)(b->r->ledger.pending * 1000 / b->shrunk_permille), wanted);
     is_ns = is_ns * 1000 / b->shrunk_permille;
-    return snprintf(text, size, "catching up takes %s; %s are asked for, %s too slow",
+    return snprintf(text, size, "catching up takes %s; %s is allowed, %s too slow",
                     time_text(is_ns, is), wanted,
                     time_text(is_ns > wanted_ns ? is_ns - wanted_ns : 0, over));
 }
