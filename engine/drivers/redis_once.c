@@ -13,7 +13,8 @@
  *     surely is not and never will be. So after a reconnect nothing is guessed.
  * Not guaranteed: anything once the server forgets the hash but not the stream (a week after the
  * producer's last message; DEL, FLUSHALL, a failover that lost writes) while messages are in
- * flight, or once this process ends.
+ * flight, or once this process ends; nor what a server that is killed while it writes its log
+ * makes of half a transaction (docs/redis.md).
  */
 #include "redis_internal.h"
 

@@ -126,8 +126,8 @@ for kind in "${kinds[@]}"; do
     pid=$(field pid)
     { kill "$owner" && wait "$owner"; } 2>/dev/null
     ends "$pid"
-    for ((i = 0; i < 100; i++)); do
-        [ -z "$(ls -A "$TMPDIR")" ] && break
+    for ((i = 0; i < 200; i++)); do # the data go first, then what is known of the broker
+        [ -z "$(ls -A "$TMPDIR"; ls -A "$XDG_STATE_HOME/salvo/brokers")" ] && break
         sleep 0.05
     done
     nothing_left

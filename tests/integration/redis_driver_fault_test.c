@@ -143,10 +143,22 @@ static void refused_for_good_is_never_taken_for_stored(void **state)
     end_world(w);
 }
 
+/* A kill in the middle of writing a transaction leaves its beginning in the log. Redis 7.0 keeps
+ * that beginning when it comes up, and after the next kill takes it for a part of what follows:
+ * entries of it are there twice. Its own tool cuts the log before the transaction. */
+static void mend_log(const world *w)
+{
+    char command[256];
+    snprintf(command, sizeof command, "echo y | redis-check-aof --fix "
+             "%s/appendonlydir/appendonly.aof.manifest >/dev/null", w->server.folder);
+    assert_int_equal(system(command), 0);
+}
+
 static void kill_and_restart(world *w)
 {
     redis_kill(&w->server, SIGKILL);
     take_outcomes(w, 50);
+    mend_log(w);
     redis_run(&w->server);
 }
 
