@@ -60,7 +60,6 @@ static const struct option options_table[] = {
     {"help", no_argument, NULL, 'h'},
     {0}};
 
-
 typedef struct plan_options {
     salvo_plan_case c;
     uint64_t topics, keys, key_bytes;
